@@ -1,0 +1,76 @@
+// Package api holds the kinds table: everything Shoal knows of each API kind that is not behaviour: its names, Go types,
+// defaults, validation, selectable fields and table columns. Adding a kind is adding a row. It does no I/O.
+package api
+
+import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// Object is an API object with metadata: what the store holds and clients exchange.
+type Object interface {
+	runtime.Object
+	metav1.Object
+}
+
+// Kind is one row of the kinds table. Rows are never changed after start.
+type Kind struct {
+	schema.GroupVersionKind
+	Resource   string // plural, as in URLs
+	Singular   string
+	ShortNames []string
+	Categories []string
+	Namespaced bool
+	// Subresources served besides the object itself: status, scale, binding, log, exec, …
+	Subresources []Subresource
+
+	New     func() Object
+	NewList func() runtime.Object
+
+	// Default fills in what Kubernetes fills in. Nil means nothing.
+	Default func(Object)
+	// Validate and ValidateUpdate return every problem found, metadata excluded (the registry checks that).
+	Validate       func(Object) field.ErrorList
+	ValidateUpdate func(updated, old Object) field.ErrorList
+	// ValidateStatus checks an update through the status subresource. Nil means no check.
+	ValidateStatus func(updated, old Object) field.ErrorList
+	// CopyStatus copies the status of from into to; nil when the kind has no status subresource.
+	CopyStatus func(to, from Object)
+	// Fields returns the selectable fields beyond metadata.name and metadata.namespace; nil means none.
+	Fields func(Object) fields.Set
+
+	Columns []metav1.TableColumnDefinition
+	// Cells returns one value per column.
+	Cells func(o Object, now time.Time) []any
+
+	// Generation reports whether a change of anything but metadata and status raises metadata.generation.
+	Generation bool
+}
+
+// Subresource is one path below an object.
+type Subresource struct {
+	Name  string
+	Group string // of Kind when it differs from the row's
+	Kind  string
+	Verbs []string
+}
+
+// GVR returns the kind's group, version and resource.
+func (k *Kind) GVR() schema.GroupVersionResource {
+	return k.GroupVersion().WithResource(k.Resource)
+}
+
+// HasSubresource reports whether name is served below the kind's objects.
+func (k *Kind) HasSubresource(name string) bool {
+	for _, s := range k.Subresources {
+		if s.Name == name {
+			return true
+		}
+	}
+	return false
+}
