@@ -1,0 +1,51 @@
+# make help lists the targets.
+SHELL   := /bin/bash
+GO      ?= go
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+export CGO_ENABLED ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: build deps images demo test unit cluster e2e bench fuzz lint install clean help
+
+build: ## build bin/shoal
+	@mkdir -p bin
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/shoal ./cmd/shoal
+
+deps: ## install the Debian packages that are missing (needs root)
+	@./.ci/install
+
+images: ## build the example images, without any registry
+	$(GO) run ./examples/images -out build/images
+
+demo: deps build images ## start three peers in the lab, run the guestbook, sign it and read it back
+	@./examples/demo
+
+test: deps unit cluster e2e ## run every test
+
+unit: ## pure and package tests
+	$(GO) test ./...
+
+cluster: ## the tests that race: store, consensus and whole clusters in one process
+	CGO_ENABLED=1 $(GO) test -race ./consensus/... ./gossip/... ./internal/client/... ./internal/testcluster/...
+
+e2e: build images ## real processes, containers and packets (needs root)
+	$(GO) test -tags e2e -count=1 -timeout 30m ./internal/e2e/...
+
+bench: ## the standing benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./consensus/... ./master/... ./proxy/... ./node/...
+
+fuzz: ## ten seconds of each fuzz target
+	@./.ci/fuzz 10s
+
+lint: ## formatting, vet, import table and house rules
+	@./.ci/lint
+
+install: build ## put shoal into /usr/local/bin
+	install -m 0755 bin/shoal /usr/local/bin/shoal
+
+clean: ## remove what was built
+	rm -rf bin build
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t 14

@@ -1,0 +1,120 @@
+// Command images builds the example images into docker archives without any registry: Redis from Debian's packages, the
+// guestbook's frontend and the tests' probe from this module's source. Run by "make images".
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+)
+
+// image is one archive to build. Exactly one of Source and Packages is set.
+type image struct {
+	file    string // below the output directory
+	ref     string
+	config  v1.Config
+	source  string // Go package, built static and put at /app
+	debian  []string
+	program string // the file from the Debian packages to keep, with every library it loads
+}
+
+func images() []image {
+	return []image{
+		{
+			file: "redis.tar", ref: "shoal.local/redis:7",
+			config:  v1.Config{Entrypoint: []string{"/usr/bin/redis-server"}, WorkingDir: "/data", User: "10001:10001"},
+			debian:  redisPackages,
+			program: "/usr/bin/redis-server",
+		},
+		{
+			file: "guestbook.tar", ref: "shoal.local/guestbook:1",
+			config: v1.Config{Entrypoint: []string{"/app"}, User: "10001:10001"},
+			source: "./examples/guestbook/frontend",
+		},
+		{
+			file: "probe.tar", ref: "shoal.local/probe:1",
+			config: v1.Config{Entrypoint: []string{"/app"}},
+			source: "./internal/e2e/probe",
+		},
+	}
+}
+
+func main() {
+	out := flag.String("out", "build/images", "directory to write the archives to")
+	flag.Parse()
+	if err := run(context.Background(), *out); err != nil {
+		fmt.Fprintln(os.Stderr, "images:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, out string) error {
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return err
+	}
+	for _, img := range images() {
+		path := filepath.Join(out, img.file)
+		if img.source == "" {
+			if _, err := os.Stat(path); err == nil {
+				fmt.Println(img.ref, "is already at", path)
+				continue
+			}
+		}
+		if err := build(ctx, img, path); err != nil {
+			return fmt.Errorf("build %s: %w", img.ref, err)
+		}
+		fmt.Println(img.ref, "written to", path)
+	}
+	return nil
+}
+
+func build(ctx context.Context, img image, path string) error {
+	root, err := os.MkdirTemp("", "shoal-image-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(root)
+	if img.source != "" {
+		err = goBinary(ctx, img.source, filepath.Join(root, "app"))
+	} else {
+		err = fromDebian(ctx, root, img.debian, img.program)
+	}
+	if err != nil {
+		return err
+	}
+	for dir, mode := range map[string]os.FileMode{"tmp": 0o777 | os.ModeSticky, "data": 0o777, "etc": 0o755, "proc": 0o755, "sys": 0o755, "dev": 0o755} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			return err
+		}
+		if err := os.Chmod(filepath.Join(root, dir), mode); err != nil {
+			return err
+		}
+	}
+	built, err := fromDirectory(root, img.config)
+	if err != nil {
+		return err
+	}
+	tag, err := name.NewTag(img.ref)
+	if err != nil {
+		return err
+	}
+	tmp := path + ".tmp"
+	if err := tarball.WriteToFile(tmp, tag, built); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+func goBinary(ctx context.Context, pkg, out string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Stderr = os.Stderr
+	return cmd.Run()
+}
