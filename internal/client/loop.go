@@ -1,0 +1,98 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/util/workqueue"
+)
+
+// Queue holds keys to reconcile, each at most once; a key added while it is worked on is handed out again afterwards.
+type Queue = workqueue.TypedRateLimitingInterface[Key]
+
+// NewQueue returns an empty queue. It holds a goroutine until ShutDown, which RunLoop calls.
+func NewQueue() Queue {
+	return workqueue.NewTypedRateLimitingQueue(
+		workqueue.NewTypedItemExponentialFailureRateLimiter[Key](5*time.Millisecond, 30*time.Second))
+}
+
+// LoopConfig describes one controller loop.
+type LoopConfig struct {
+	Name    string
+	Queue   Queue
+	Workers int // zero means one
+	Log     *slog.Logger
+	// Reconcile brings the world closer to what is wanted of key. It is never called for one key by two workers at
+	// once. An error puts the key back with backoff; a positive requeueAfter calls it again then.
+	Reconcile func(ctx context.Context, key Key) (requeueAfter time.Duration, err error)
+}
+
+// RunLoop calls Reconcile for the keys of the queue until ctx ends, then shuts the queue down, waits for the workers
+// and returns ctx's error.
+func RunLoop(ctx context.Context, c LoopConfig) error {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	stop := context.AfterFunc(ctx, c.Queue.ShutDown)
+	defer stop()
+	var g errgroup.Group
+	for range max(c.Workers, 1) {
+		g.Go(func() error {
+			for c.work(ctx) {
+			}
+			return nil
+		})
+	}
+	_ = g.Wait()
+	return ctx.Err()
+}
+
+// work handles one key and reports whether there may be another.
+func (c *LoopConfig) work(ctx context.Context) bool {
+	key, shutdown := c.Queue.Get()
+	if shutdown {
+		return false
+	}
+	defer c.Queue.Done(key)
+	if ctx.Err() != nil {
+		return true // drain: the queue hands out what it holds before it says that it is shut down
+	}
+	start := time.Now()
+	after, err := c.Reconcile(ctx, key)
+	c.Log.Debug("reconciled", "controller", c.Name, "key", key.String(), "took", time.Since(start), "err", err)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		// A conflict only says that the cache was behind; the event that makes it catch up is on its way.
+		if !apierrors.IsConflict(err) && !errors.Is(err, context.Canceled) {
+			c.Log.Warn("reconcile, will retry", "controller", c.Name, "key", key.String(), "err", err)
+		}
+		c.Queue.AddRateLimited(key)
+	default:
+		c.Queue.Forget(key)
+		if after > 0 {
+			c.Queue.AddAfter(key, after)
+		}
+	}
+	return true
+}
+
+// Syncer is a cache of any type.
+type Syncer interface{ Synced() <-chan struct{} }
+
+// WaitSynced blocks until every cache has its first list.
+func WaitSynced(ctx context.Context, caches ...Syncer) error {
+	for _, c := range caches {
+		select {
+		case <-c.Synced():
+		case <-ctx.Done():
+			return fmt.Errorf("wait for caches: %w", context.Cause(ctx))
+		}
+	}
+	return nil
+}
