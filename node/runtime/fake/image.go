@@ -1,0 +1,100 @@
+package fake
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"shoal/node/runtime"
+)
+
+// Image implements runtime.Interface. Only images given to AddImage, Publish or Import exist.
+func (r *Runtime) Image(ctx context.Context, ref string, policy corev1.PullPolicy) (runtime.Image, error) {
+	if err := r.enter(ctx, ImageOf); err != nil {
+		return runtime.Image{}, err
+	}
+	if ref == "" || strings.ToLower(ref) != ref || strings.ContainsAny(ref, " \t\n") {
+		return runtime.Image{}, &runtime.Error{
+			Reason: runtime.ReasonInvalidImage,
+			Err:    fmt.Errorf("image %q: invalid reference", ref),
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	img, present := r.images[ref]
+	if present && policy != corev1.PullAlways {
+		return img, nil
+	}
+	if policy == corev1.PullNever {
+		return runtime.Image{}, &runtime.Error{
+			Reason: runtime.ReasonImageNeverPull,
+			Err:    fmt.Errorf("image %s is not present and the pull policy is Never", ref),
+		}
+	}
+	img, ok := r.remote[ref]
+	if !ok {
+		return runtime.Image{}, &runtime.Error{
+			Reason: runtime.ReasonImagePull,
+			Err:    fmt.Errorf("pull %s: %w", ref, errors.New("not found")),
+		}
+	}
+	r.images[ref] = img
+	return img, nil
+}
+
+// Images implements runtime.Interface.
+func (r *Runtime) Images(ctx context.Context) ([]runtime.Image, error) {
+	if err := r.enter(ctx, Images); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]runtime.Image, 0, len(r.images))
+	for _, img := range r.images {
+		out = append(out, img)
+	}
+	slices.SortFunc(out, func(a, b runtime.Image) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// Import implements runtime.Interface. The archive is a list of names, one a line.
+func (r *Runtime) Import(ctx context.Context, archive io.Reader) ([]string, error) {
+	if err := r.enter(ctx, Import); err != nil {
+		return nil, err
+	}
+	var names []string
+	for s := bufio.NewScanner(archive); s.Scan(); {
+		if name := strings.TrimSpace(s.Text()); name != "" {
+			names = append(names, name)
+			r.AddImage(runtime.Image{Name: name})
+		}
+	}
+	return names, nil
+}
+
+// AddImage makes an image present. An empty ID is derived from the name.
+func (r *Runtime) AddImage(img runtime.Image) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.images[img.Name] = complete(img)
+}
+
+// Publish puts an image into the registry, from where it can be pulled.
+func (r *Runtime) Publish(img runtime.Image) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.remote[img.Name] = complete(img)
+}
+
+func complete(img runtime.Image) runtime.Image {
+	if img.ID == "" {
+		img.ID = "sha256:" + img.Name
+	}
+	return img
+}
