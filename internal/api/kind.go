@@ -5,6 +5,7 @@ package api
 import (
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -34,6 +35,16 @@ type Kind struct {
 
 	// Default fills in what Kubernetes fills in. Nil means nothing.
 	Default func(Object)
+	// PrepareCreate drops or sets what a client may not choose in a new object (status, first phase). It runs after
+	// Default and after the name is known, before Validate. Nil means nothing.
+	PrepareCreate func(Object)
+	// PrepareUpdate carries over from old what an update through the object itself may not change (status) or need
+	// not repeat (allocated addresses). It runs after Default, before ValidateUpdate. Nil means nothing.
+	PrepareUpdate func(updated, old Object)
+	// CreateOnUpdate reports whether an update of a missing object creates it.
+	CreateOnUpdate bool
+	// ValidateName lists what is wrong with a name, or with a name's beginning when prefix is set.
+	ValidateName func(name string, prefix bool) []string
 	// Validate and ValidateUpdate return every problem found, metadata excluded (the registry checks that).
 	Validate       func(Object) field.ErrorList
 	ValidateUpdate func(updated, old Object) field.ErrorList
@@ -47,6 +58,8 @@ type Kind struct {
 	Columns []metav1.TableColumnDefinition
 	// Cells returns one value per column.
 	Cells func(o Object, now time.Time) []any
+	// RowConditions returns the conditions of a table row; nil means none.
+	RowConditions func(Object) []metav1.TableRowCondition
 
 	// Generation reports whether a change of anything but metadata and status raises metadata.generation.
 	Generation bool
@@ -63,6 +76,16 @@ type Subresource struct {
 // GVR returns the kind's group, version and resource.
 func (k *Kind) GVR() schema.GroupVersionResource {
 	return k.GroupVersion().WithResource(k.Resource)
+}
+
+// ValidateMeta returns every problem of the metadata of a new object.
+func (k *Kind) ValidateMeta(o Object) field.ErrorList {
+	return validation.ValidateObjectMetaAccessor(o, k.Namespaced, k.ValidateName, field.NewPath("metadata"))
+}
+
+// ValidateMetaUpdate returns every problem of the metadata of updated, given that old is stored.
+func (k *Kind) ValidateMetaUpdate(updated, old Object) field.ErrorList {
+	return validation.ValidateObjectMetaAccessorUpdate(updated, old, field.NewPath("metadata"))
 }
 
 // HasSubresource reports whether name is served below the kind's objects.
