@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+const tableType = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+
+type getCmd struct {
+	selection
+	Output    string `short:"o" help:"wide, yaml, json, name or jsonpath=EXPRESSION."`
+	Watch     bool   `short:"w" help:"Go on with changes."`
+	NoHeaders bool   `help:"Leave the header line out."`
+	Labels    bool   `name:"show-labels" help:"Add a column with the labels."`
+}
+
+// selection says which objects a verb is about.
+type selection struct {
+	Args          []string `arg:"" name:"what" optional:"" help:"KIND, KIND NAME… or KIND/NAME…"`
+	Selector      string   `short:"l" help:"Label selector."`
+	FieldSelector string   `help:"Field selector."`
+	All           bool     `short:"A" name:"all-namespaces" help:"All namespaces."`
+}
+
+func (s selection) query() url.Values {
+	q := url.Values{}
+	if s.Selector != "" {
+		q.Set("labelSelector", s.Selector)
+	}
+	if s.FieldSelector != "" {
+		q.Set("fieldSelector", s.FieldSelector)
+	}
+	return q
+}
+
+func (s selection) namespace(g *Globals) string {
+	if s.All {
+		return ""
+	}
+	return g.Namespace
+}
+
+func (c getCmd) Run(ctx context.Context, g *Globals, std streams) error {
+	targets, err := parseTargets(c.Args)
+	if err != nil {
+		return err
+	}
+	out, err := newPrinter(std.out, c.Output)
+	if err != nil {
+		return err
+	}
+	out.noHeaders, out.showLabels, out.showNamespace = c.NoHeaders, c.Labels, c.All
+	out.severalKinds = severalKinds(targets)
+	if c.Watch && len(targets) > 1 {
+		return usagef("-w follows one kind or one object at a time")
+	}
+	if c.All && targets[0].name != "" {
+		return usagef("an object is asked for by name in one namespace: leave -A out")
+	}
+	conn, err := g.connect()
+	if err != nil {
+		return err
+	}
+	if out.wantsObjects() && !c.Watch {
+		return c.objects(ctx, g, conn, targets, out)
+	}
+	var errs []error
+	for _, t := range targets {
+		errs = append(errs, c.tables(ctx, g, conn, t, out))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if !out.printed {
+		where := " in namespace " + g.Namespace
+		if c.All || !targets[0].kind.Namespaced {
+			where = ""
+		}
+		fmt.Fprintf(std.err, "No resources found%s.\n", where)
+	}
+	return nil
+}
+
+func severalKinds(targets []target) bool {
+	for _, t := range targets {
+		if t.kind != targets[0].kind {
+			return true
+		}
+	}
+	return false
+}
+
+// tables prints one target as the server's table, and then its changes.
+func (c getCmd) tables(ctx context.Context, g *Globals, conn *conn, t target, out *printer) error {
+	r := request{method: "GET", path: path(t.kind, c.namespace(g), t.name), query: c.query(), accept: tableType}
+	var table metav1.Table
+	if err := conn.json(ctx, r, &table); err != nil {
+		return err
+	}
+	if err := out.table(t.kind, &table); err != nil || !c.Watch {
+		return err
+	}
+	return c.follow(ctx, g, conn, t, table.ResourceVersion, out)
+}
+
+// follow prints changes until the user ends it. The server ends long watches now and then: it goes on where it was.
+func (c getCmd) follow(ctx context.Context, g *Globals, conn *conn, t target, rv string, out *printer) error {
+	for ctx.Err() == nil {
+		q := c.query()
+		q.Set("watch", "true")
+		q.Set("allowWatchBookmarks", "true")
+		q.Set("resourceVersion", rv)
+		if t.name != "" {
+			q.Set("fieldSelector", strings.TrimPrefix(q.Get("fieldSelector")+",metadata.name="+t.name, ","))
+		}
+		resp, err := conn.do(ctx, request{method: "GET", path: path(t.kind, c.namespace(g), ""), query: q, accept: tableType})
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		rv, err = out.changes(t.kind, json.NewDecoder(resp.Body), rv)
+		_ = resp.Body.Close()
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && ctx.Err() == nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// objects prints whole objects: one as itself, several as a list.
+func (c getCmd) objects(ctx context.Context, g *Globals, conn *conn, targets []target, out *printer) error {
+	var items []unstructured.Unstructured
+	single := len(targets) == 1 && targets[0].name != ""
+	for _, t := range targets {
+		r := request{method: "GET", path: path(t.kind, c.namespace(g), t.name), query: c.query()}
+		if t.name != "" {
+			var o unstructured.Unstructured
+			if err := conn.json(ctx, r, &o.Object); err != nil {
+				return err
+			}
+			items = append(items, o)
+			continue
+		}
+		var list unstructured.UnstructuredList
+		resp, err := conn.do(ctx, r)
+		if err != nil {
+			return err
+		}
+		b, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil {
+			return err
+		}
+		if err := list.UnmarshalJSON(b); err != nil {
+			return err
+		}
+		for _, item := range list.Items {
+			item.SetGroupVersionKind(t.kind.GroupVersionKind)
+			items = append(items, item)
+		}
+	}
+	return out.objects(items, single)
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"os"
+
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+type kubeconfigCmd struct{}
+
+// Run prints a kubeconfig with the credentials that this command itself uses, and a context for every peer.
+func (c kubeconfigCmd) Run(ctx context.Context, g *Globals, std streams) error {
+	conn, err := g.connect()
+	if err != nil {
+		return err
+	}
+	list, err := conn.peers(ctx)
+	if err != nil {
+		return err
+	}
+	ca, err := inline(conn.rest.CAData, conn.rest.CAFile)
+	if err != nil {
+		return err
+	}
+	cert, err := inline(conn.rest.CertData, conn.rest.CertFile)
+	if err != nil {
+		return err
+	}
+	key, err := inline(conn.rest.KeyData, conn.rest.KeyFile)
+	if err != nil {
+		return err
+	}
+	out := clientcmdapi.NewConfig()
+	out.AuthInfos["admin"] = &clientcmdapi.AuthInfo{ClientCertificateData: cert, ClientKeyData: key, Token: conn.rest.BearerToken}
+	for _, p := range list.Peers {
+		out.Clusters[p.Name] = &clientcmdapi.Cluster{Server: p.API, CertificateAuthorityData: ca}
+		out.Contexts[p.Name] = &clientcmdapi.Context{Cluster: p.Name, AuthInfo: "admin"}
+	}
+	out.CurrentContext = list.Peer
+	b, err := clientcmd.Write(*out)
+	if err != nil {
+		return err
+	}
+	_, err = std.out.Write(b)
+	return err
+}
+
+func inline(data []byte, file string) ([]byte, error) {
+	if len(data) > 0 || file == "" {
+		return data, nil
+	}
+	return os.ReadFile(file)
+}

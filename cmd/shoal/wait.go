@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/util/jsonpath"
+	"sigs.k8s.io/yaml"
+)
+
+type waitCmd struct {
+	selection
+	For     string        `required:"" help:"condition=NAME, condition=NAME=STATUS, delete, or jsonpath={.path}=VALUE."`
+	Timeout time.Duration `default:"30s" help:"How long to wait."`
+}
+
+func (c waitCmd) Run(ctx context.Context, g *Globals, std streams) error {
+	met, err := parseCondition(c.For)
+	if err != nil {
+		return err
+	}
+	targets, err := parseTargets(c.Args)
+	if err != nil {
+		return err
+	}
+	conn, err := g.connect()
+	if err != nil {
+		return err
+	}
+	deadline := time.Now().Add(c.Timeout)
+	find := deleteCmd{selection: c.selection, AllObjects: true}
+	var errs []error
+	for _, t := range targets {
+		all := []object{{t, g.Namespace}}
+		if t.name == "" {
+			if all, err = find.find(ctx, g, conn, std); err != nil {
+				return err
+			}
+		}
+		for _, o := range all {
+			if err := conn.until(ctx, o, deadline, met); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			fmt.Fprintln(std.out, shown(o.kind, o.name), "condition met")
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// condition says whether an object, after an event of a type, is what is waited for. Deletion is always the end.
+type condition func(event string, o map[string]any) bool
+
+func parseCondition(s string) (condition, error) {
+	if s == "delete" {
+		return func(string, map[string]any) bool { return false }, nil
+	}
+	if expr, ok := strings.CutPrefix(s, "jsonpath="); ok {
+		i := strings.LastIndex(expr, "}=")
+		if i < 0 {
+			return nil, usagef("--for=jsonpath wants {.path}=VALUE, not %q", expr)
+		}
+		p := jsonpath.New("--for").AllowMissingKeys(true)
+		if err := p.Parse(expr[:i+1]); err != nil {
+			return nil, usagef("--for: %v", err)
+		}
+		return func(_ string, o map[string]any) bool {
+			var b strings.Builder
+			return p.Execute(&b, o) == nil && b.String() == expr[i+2:]
+		}, nil
+	}
+	name, ok := strings.CutPrefix(s, "condition=")
+	if !ok {
+		return nil, usagef("--for=%s is unknown: use condition=Ready, delete or jsonpath={.status.phase}=Running", s)
+	}
+	name, want, has := strings.Cut(name, "=")
+	if !has {
+		want = "True"
+	}
+	return func(_ string, o map[string]any) bool {
+		conditions, _, _ := unstructured.NestedSlice(o, "status", "conditions")
+		for _, c := range conditions {
+			m, _ := c.(map[string]any)
+			if strings.EqualFold(fmt.Sprint(m["type"]), name) {
+				return strings.EqualFold(fmt.Sprint(m["status"]), want)
+			}
+		}
+		return false
+	}, nil
+}
+
+// until watches one object until met holds or it is gone. A zero deadline waits as long as ctx.
+func (c *conn) until(ctx context.Context, o object, deadline time.Time, met condition) error {
+	if !deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
+	for {
+		done, err := c.watchOnce(ctx, o, met)
+		switch {
+		case done:
+			return nil
+		case errors.Is(ctx.Err(), context.DeadlineExceeded):
+			return fmt.Errorf("timed out waiting for %s", shown(o.kind, o.name))
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// watchOnce reads the object and follows it until the server ends the watch.
+func (c *conn) watchOnce(ctx context.Context, o object, met condition) (bool, error) {
+	var now unstructured.Unstructured
+	err := c.json(ctx, request{method: "GET", path: path(o.kind, o.namespace, o.name)}, &now.Object)
+	if apierrors.IsNotFound(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if met("", now.Object) {
+		return true, nil
+	}
+	resp, err := c.do(ctx, request{method: "GET", path: path(o.kind, o.namespace, ""), query: url.Values{
+		"watch": {"true"}, "resourceVersion": {now.GetResourceVersion()}, "fieldSelector": {"metadata.name=" + o.name},
+	}})
+	if err != nil {
+		return false, err
+	}
+	defer resp.Body.Close()
+	dec := json.NewDecoder(resp.Body)
+	for {
+		var ev struct {
+			Type   string         `json:"type"`
+			Object map[string]any `json:"object"`
+		}
+		if dec.Decode(&ev) != nil {
+			return false, nil // the watch ended: look again
+		}
+		uid, _, _ := unstructured.NestedString(ev.Object, "metadata", "uid")
+		if ev.Type == "DELETED" || uid != "" && uid != string(now.GetUID()) || met(ev.Type, ev.Object) {
+			return true, nil
+		}
+	}
+}
+
+func yamlToJSON(s string) (string, error) {
+	b, err := yaml.YAMLToJSON([]byte(s))
+	return string(b), err
+}

@@ -1,0 +1,159 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"shoal/node/runtime/pause"
+)
+
+// boot is run by a machine's first process. It waits until the machine is in its cgroup and has its link, makes what a
+// machine has to itself, and becomes the program that holds the namespaces and reaps orphans.
+const boot = `read go || exit 1
+mount --make-rprivate / && mount -t proc proc /proc && mount -t tmpfs tmpfs /run && mkdir -p /run/lock || exit 1
+hostname "$1"
+exec "$2" </dev/null >/dev/null 2>&1`
+
+// spaces are the namespaces of a machine, by their names in /proc/PID/ns. The mount namespace comes last: after it the
+// paths of the others are gone.
+var spaces = []string{"ipc", "uts", "net", "pid", "mnt"}
+
+func (p *Peer) cgroup() string { return cgroupName + "/" + p.Name }
+
+// powerOn boots the machine, without starting its peer.
+func (l *Lab) powerOn(p *Peer) error {
+	if p.Init.alive() {
+		return nil
+	}
+	if err := removeCgroups(p.cgroup()); err != nil {
+		return err
+	}
+	if err := makeCgroups(p.cgroup()); err != nil {
+		return err
+	}
+	hold := filepath.Join(Dir, "init")
+	if err := os.WriteFile(hold, pause.Program(), 0o755); err != nil && !os.IsExist(err) && !isBusy(err) {
+		return err
+	}
+	cmd := exec.Command("/bin/sh", "-c", boot, "boot", p.Name, hold)
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Setsid:     true,
+		Cloneflags: unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWNS,
+	}
+	start, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	said, err := os.OpenFile(p.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer said.Close()
+	cmd.Stderr = said
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("boot %s: %w", p.Name, err)
+	}
+	if p.Init, err = identify(cmd.Process.Pid); err == nil {
+		err = l.save()
+	}
+	if err == nil {
+		err = enterCgroups(p.cgroup(), "cgroup.procs", cmd.Process.Pid)
+	}
+	if err == nil {
+		err = p.plug(cmd.Process.Pid)
+	}
+	if err == nil {
+		_, err = io.WriteString(start, "go\n")
+	}
+	_ = start.Close()
+	if err != nil {
+		_ = cmd.Process.Kill()
+		return fmt.Errorf("boot %s: %w", p.Name, err)
+	}
+	go func() { _ = cmd.Wait() }() // reaps it if it ends while we run
+	return nil
+}
+
+// powerOff ends every process of the machine at once. The kernel then removes its namespaces, mounts and links.
+func (p *Peer) powerOff(ctx context.Context) error {
+	if err := p.setFrozenMachine(false); err != nil && p.Init.alive() {
+		return err
+	}
+	if err := p.Init.signal(unix.SIGKILL); err != nil {
+		return err
+	}
+	if err := p.Init.wait(ctx); err != nil {
+		return fmt.Errorf("wait for %s to be off: %w", p.Name, err)
+	}
+	p.Shoal, p.Frozen, p.Halted = proc{}, false, false
+	return removeCgroups(p.cgroup())
+}
+
+func (p *Peer) setFrozenMachine(frozen bool) error {
+	if !exists(p.dir()) {
+		return nil
+	}
+	return setFrozen(p.cgroup(), frozen)
+}
+
+// Exec runs a command on the machine with cmd's standard streams, and returns when it ended.
+func (p *Peer) Exec(cmd *exec.Cmd) error {
+	if err := p.Start(cmd); err != nil {
+		return err
+	}
+	return cmd.Wait()
+}
+
+// Start starts cmd in the machine's namespaces and cgroup. The program's path must be absolute or on the PATH.
+func (p *Peer) Start(cmd *exec.Cmd) error {
+	if !p.Init.alive() {
+		return fmt.Errorf("%s is off: start it with: shoal lab start %s", p.Name, p.Name)
+	}
+	if cmd.Dir == "" {
+		cmd.Dir = "/"
+	}
+	result := make(chan error, 1)
+	go func() {
+		// The thread changes its namespaces for good, so it is never given back: it ends with this goroutine.
+		runtime.LockOSThread()
+		result <- p.startInside(cmd)
+	}()
+	return <-result
+}
+
+func (p *Peer) startInside(cmd *exec.Cmd) error {
+	if err := enterCgroups(p.cgroup(), "tasks", unix.Gettid()); err != nil {
+		return fmt.Errorf("enter the cgroup of %s: %w", p.Name, err)
+	}
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return err
+	}
+	for _, name := range spaces {
+		if err := enterSpace(p.Init.Pid, name); err != nil {
+			return fmt.Errorf("enter the %s namespace of %s: %w", name, p.Name, err)
+		}
+	}
+	return cmd.Start()
+}
+
+func enterSpace(pid int, name string) error {
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/%s", pid, name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Setns(fd, 0)
+}
+
+func isBusy(err error) bool {
+	pe, ok := err.(*os.PathError)
+	return ok && pe.Err == unix.ETXTBSY
+}

@@ -1,0 +1,100 @@
+package peer
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// memory is what a peer knows of itself between starts: peer.json in its data directory.
+type memory struct {
+	Name      string            `json:"name"`
+	ClusterID string            `json:"clusterID"`
+	Epoch     uint64            `json:"epoch"` // raised when a cluster is recovered, so that what it left behind is refused
+	Keys      [][]byte          `json:"gossipKeys"`
+	Peers     map[string]string `json:"peers"` // last known address by name
+}
+
+// dataDir is a peer's data directory, held by this process alone.
+type dataDir struct {
+	path string
+	lock *os.File
+}
+
+// openDataDir makes the directory if needed and locks it. A second peer on the directory is refused.
+func openDataDir(path string) (*dataDir, error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("another peer runs on the data directory %s: stop it, or give this one a directory of its own (--data-dir)", path)
+	}
+	return &dataDir{path: path, lock: f}, nil
+}
+
+// Close releases the directory.
+func (d *dataDir) Close() error { return d.lock.Close() }
+
+func (d *dataDir) join(name ...string) string {
+	return filepath.Join(append([]string{d.path}, name...)...)
+}
+
+// read returns what the peer remembers; false when it has never been in a cluster.
+func (d *dataDir) read() (memory, bool, error) {
+	b, err := os.ReadFile(d.join("peer.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return memory{}, false, nil
+	}
+	if err != nil {
+		return memory{}, false, err
+	}
+	var m memory
+	if err := json.Unmarshal(b, &m); err != nil {
+		return memory{}, false, fmt.Errorf("%s is damaged: %w; restore it from a copy, or empty the directory and join again", d.join("peer.json"), err)
+	}
+	return m, true, nil
+}
+
+// write replaces what the peer remembers, all or nothing.
+func (d *dataDir) write(m memory) error {
+	b, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(d.join("peer.json"), b)
+}
+
+// writeFile replaces a file with mode 0600 so that a crash leaves the old or the new content.
+func writeFile(path string, b []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(b)
+	err = errors.Join(err, tmp.Sync(), tmp.Close())
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

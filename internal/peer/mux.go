@@ -1,0 +1,120 @@
+package peer
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+)
+
+// The application protocols on the one listener. What is none of ours is the API's.
+const (
+	protoRaft   = "shoal-raft/1"   // hashicorp/raft's stream
+	protoPeer   = "shoal-peer/1"   // HTTP/2 between peers
+	protoStream = "shoal-stream/1" // HTTP/1.1 between peers, for requests that upgrade
+)
+
+// handshakeTimeout bounds a TLS handshake, so that a silent client holds nothing for long.
+const handshakeTimeout = 10 * time.Second
+
+// mux splits one TLS listener by the protocol that the client negotiated. Connections of a protocol are handed to whoever
+// accepts on its listener.
+type mux struct {
+	inner net.Listener
+	tls   *tls.Config
+	log   *slog.Logger
+	http  *queue
+	raft  *queue
+}
+
+func newMux(inner net.Listener, cfg *tls.Config, log *slog.Logger) *mux {
+	return &mux{inner: inner, tls: cfg, log: log, http: newQueue(inner.Addr()), raft: newQueue(inner.Addr())}
+}
+
+// Run accepts until ctx ends or the listener fails.
+func (m *mux) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = m.inner.Close() })
+	defer stop()
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer m.http.Close()
+	defer m.raft.Close()
+	for {
+		conn, err := m.inner.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			var temporary interface{ Temporary() bool }
+			if errors.As(err, &temporary) && temporary.Temporary() {
+				m.log.Warn("accept", "err", err)
+				continue
+			}
+			return err
+		}
+		all.Go(func() { m.sort(ctx, conn) })
+	}
+}
+
+// sort shakes hands and hands the connection on.
+func (m *mux) sort(ctx context.Context, raw net.Conn) {
+	conn := tls.Server(raw, m.tls)
+	shake, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	if err := conn.HandshakeContext(shake); err != nil {
+		m.log.Debug("handshake", "from", raw.RemoteAddr(), "err", err)
+		_ = raw.Close()
+		return
+	}
+	to := m.http
+	if conn.ConnectionState().NegotiatedProtocol == protoRaft {
+		to = m.raft
+	}
+	if !to.put(ctx, conn) {
+		_ = conn.Close()
+	}
+}
+
+// queue is a net.Listener whose connections come from elsewhere.
+type queue struct {
+	addr  net.Addr
+	conns chan net.Conn
+	once  sync.Once
+	done  chan struct{}
+}
+
+func newQueue(addr net.Addr) *queue {
+	return &queue{addr: addr, conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+func (q *queue) put(ctx context.Context, c net.Conn) bool {
+	select {
+	case q.conns <- c:
+		return true
+	case <-q.done:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// Accept blocks until a connection arrives or the queue is closed.
+func (q *queue) Accept() (net.Conn, error) {
+	select {
+	case c := <-q.conns:
+		return c, nil
+	case <-q.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends Accept. It may be called more than once.
+func (q *queue) Close() error {
+	q.once.Do(func() { close(q.done) })
+	return nil
+}
+
+// Addr returns the address of the listener behind.
+func (q *queue) Addr() net.Addr { return q.addr }
