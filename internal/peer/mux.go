@@ -23,15 +23,28 @@ const handshakeTimeout = 10 * time.Second
 // mux splits one TLS listener by the protocol that the client negotiated. Connections of a protocol are handed to whoever
 // accepts on its listener.
 type mux struct {
-	inner net.Listener
-	tls   *tls.Config
-	log   *slog.Logger
-	http  *queue
-	raft  *queue
+	inner  net.Listener
+	tls    *tls.Config
+	log    *slog.Logger
+	memory *queue // connections from this process
+	http   *queue
+	raft   *queue
 }
 
 func newMux(inner net.Listener, cfg *tls.Config, log *slog.Logger) *mux {
-	return &mux{inner: inner, tls: cfg, log: log, http: newQueue(inner.Addr()), raft: newQueue(inner.Addr())}
+	at := inner.Addr()
+	return &mux{inner: inner, tls: cfg, log: log, memory: newQueue(at), http: newQueue(at), raft: newQueue(at)}
+}
+
+// Dial connects to this very peer without the network. The node, the proxy and the DNS reach the API through it, and so
+// through the same filters as everyone else.
+func (m *mux) Dial(ctx context.Context) (net.Conn, error) {
+	client, server := net.Pipe()
+	if !m.memory.put(ctx, server) {
+		_ = client.Close()
+		return nil, net.ErrClosed
+	}
+	return client, nil
 }
 
 // Run accepts until ctx ends or the listener fails.
@@ -42,6 +55,16 @@ func (m *mux) Run(ctx context.Context) error {
 	defer all.Wait()
 	defer m.http.Close()
 	defer m.raft.Close()
+	defer m.memory.Close()
+	all.Go(func() {
+		for {
+			conn, err := m.memory.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() { m.sort(ctx, conn) })
+		}
+	})
 	for {
 		conn, err := m.inner.Accept()
 		if err != nil {
