@@ -1,0 +1,108 @@
+package controller
+
+import (
+	"context"
+	"log/slog"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"shoal/internal/api"
+	"shoal/internal/client"
+)
+
+// Names of the caches' indexes.
+const (
+	byNode       = "node"       // pods: spec.nodeName
+	byController = "controller" // pods: UID of the controlling owner; orphans are under "" + namespace
+	byOwner      = "owner"      // UIDs of all owners
+	byService    = "service"    // slices: namespace/name of their Service
+)
+
+// Caches are the objects that the Master's controllers and scheduler share during one term.
+type Caches struct {
+	Namespaces      *client.Cache[*corev1.Namespace]
+	ServiceAccounts *client.Cache[*corev1.ServiceAccount]
+	Nodes           *client.Cache[*corev1.Node]
+	Pods            *client.Cache[*corev1.Pod]
+	RCs             *client.Cache[*corev1.ReplicationController]
+	Services        *client.Cache[*corev1.Service]
+	Endpoints       *client.Cache[*corev1.Endpoints]
+	Slices          *client.Cache[*discoveryv1.EndpointSlice]
+}
+
+// NewCaches returns caches that are empty until Run. detector may be nil.
+func NewCaches(c client.Interface, log *slog.Logger, detector *client.MutationDetector) *Caches {
+	config := func(k *api.Kind, indexes map[string]func(api.Object) []string) client.CacheConfig {
+		return client.CacheConfig{
+			// The term began after a barrier, so this peer's own store is the most recent one.
+			Client: c, Kind: k, ListOptions: client.ListOptions{ResourceVersion: "0"},
+			Indexes: indexes, Log: log, Detector: detector,
+		}
+	}
+	return &Caches{
+		Namespaces:      client.NewCache[*corev1.Namespace](config(api.Namespaces, nil)),
+		ServiceAccounts: client.NewCache[*corev1.ServiceAccount](config(api.ServiceAccounts, nil)),
+		Nodes:           client.NewCache[*corev1.Node](config(api.Nodes, nil)),
+		Pods: client.NewCache[*corev1.Pod](config(api.Pods, map[string]func(api.Object) []string{
+			byNode: indexNode, byController: indexController, byOwner: indexOwners,
+		})),
+		RCs:       client.NewCache[*corev1.ReplicationController](config(api.ReplicationControllers, nil)),
+		Services:  client.NewCache[*corev1.Service](config(api.Services, nil)),
+		Endpoints: client.NewCache[*corev1.Endpoints](config(api.Endpoints, nil)),
+		Slices: client.NewCache[*discoveryv1.EndpointSlice](config(api.EndpointSlices, map[string]func(api.Object) []string{
+			byService: indexService, byOwner: indexOwners,
+		})),
+	}
+}
+
+// Run keeps all caches up to date until ctx ends.
+func (c *Caches) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, run := range []func(context.Context) error{
+		c.Namespaces.Run, c.ServiceAccounts.Run, c.Nodes.Run, c.Pods.Run, c.RCs.Run, c.Services.Run,
+		c.Endpoints.Run, c.Slices.Run,
+	} {
+		g.Go(func() error { return run(ctx) })
+	}
+	return g.Wait()
+}
+
+// WaitSynced blocks until every cache has its first list.
+func (c *Caches) WaitSynced(ctx context.Context) error {
+	return client.WaitSynced(ctx, c.Namespaces, c.ServiceAccounts, c.Nodes, c.Pods, c.RCs, c.Services, c.Endpoints, c.Slices)
+}
+
+func indexNode(o api.Object) []string {
+	if p, ok := o.(*corev1.Pod); ok && p.Spec.NodeName != "" {
+		return []string{p.Spec.NodeName}
+	}
+	return nil
+}
+
+func indexController(o api.Object) []string {
+	if ref := metav1.GetControllerOf(o); ref != nil {
+		return []string{string(ref.UID)}
+	}
+	return []string{orphansOf(o.GetNamespace())}
+}
+
+// orphansOf is the index value of a namespace's pods that nobody controls. UIDs have no slash.
+func orphansOf(namespace string) string { return "/" + namespace }
+
+func indexOwners(o api.Object) []string {
+	var uids []string
+	for _, ref := range o.GetOwnerReferences() {
+		uids = append(uids, string(ref.UID))
+	}
+	return uids
+}
+
+func indexService(o api.Object) []string {
+	if name := o.GetLabels()[discoveryv1.LabelServiceName]; name != "" {
+		return []string{o.GetNamespace() + "/" + name}
+	}
+	return nil
+}

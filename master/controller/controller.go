@@ -1,0 +1,130 @@
+// Package controller holds the Master's reconcile loops, one file a controller. Each is given keys of objects that may
+// have changed, reads everything it needs from caches, writes the difference between what is and what should be, and
+// returns; so it is right when run twice, after a lost event, or by the next Master half-way through. No controller
+// calls another or remembers what the store does not hold. Used by package master, for the length of one term.
+package controller
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"shoal/internal/api"
+	"shoal/internal/client"
+)
+
+// Liveness tells what gossip believes of a Node's machine. It is safe for concurrent use.
+type Liveness interface {
+	Liveness(node string) api.Liveness
+	// Changed returns a channel that is closed at the next change of any Node's state; get it before reading.
+	Changed() <-chan struct{}
+}
+
+// Config is what the controllers work with during one term.
+type Config struct {
+	Client   client.Interface
+	Caches   *Caches // not yet run
+	Events   *client.Recorder
+	Liveness Liveness
+	Now      func() time.Time
+	Log      *slog.Logger
+	// EvictionGrace is how long a pod without tolerations of its own stays on a Node whose machine is gone, and
+	// AgentGrace how long pods stay on one whose machine answers while its peer does not.
+	EvictionGrace, AgentGrace time.Duration
+}
+
+// Set is every controller.
+type Set struct {
+	cfg   Config
+	loops []loop
+}
+
+// loop is the one shape of a controller.
+type loop struct {
+	name      string
+	queue     client.Queue
+	workers   int
+	reconcile func(context.Context, client.Key) (time.Duration, error)
+	// follow, when set, adds keys for changes that no cache sees, until ctx ends.
+	follow func(context.Context) error
+}
+
+// New registers the controllers with the caches. The Set must be Run.
+func New(c Config) *Set {
+	return &Set{cfg: c, loops: []loop{
+		newReplication(c),
+		newEndpoints(c),
+		newPeers(c),
+		newNodeLifecycle(c),
+		newVanished(c),
+		newPodGarbage(c),
+		newSliceGarbage(c),
+		newFinalizers(c),
+		newNamespaces(c),
+		newServiceAccounts(c),
+	}}
+}
+
+// Run works until ctx ends. The caches must be run beside it.
+func (s *Set) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, l := range s.loops {
+		g.Go(func() error {
+			if err := s.cfg.Caches.WaitSynced(ctx); err != nil {
+				l.queue.ShutDown()
+				return err
+			}
+			return client.RunLoop(ctx, client.LoopConfig{
+				Name: l.name, Queue: l.queue, Workers: l.workers, Reconcile: l.reconcile, Log: s.cfg.Log,
+			})
+		})
+		if l.follow != nil {
+			g.Go(func() error { return l.follow(ctx) })
+		}
+	}
+	return g.Wait()
+}
+
+// maxParallel is how many writes one reconcile has in flight: enough to fill a batch of the log.
+const maxParallel = 32
+
+// each calls f for every item, up to maxParallel at once, and returns the first error after all have ended.
+func each[T any](ctx context.Context, items []T, f func(context.Context, T) error) error {
+	var g errgroup.Group
+	g.SetLimit(maxParallel)
+	for _, item := range items {
+		g.Go(func() error { return f(ctx, item) })
+	}
+	return g.Wait()
+}
+
+// written collects the newest revision of what was written. Safe for concurrent use.
+type written struct {
+	mu  sync.Mutex
+	rev uint64
+}
+
+func (w *written) note(rev string) {
+	n, err := strconv.ParseUint(rev, 10, 64)
+	if err != nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rev = max(w.rev, n)
+}
+
+// shown blocks until c shows everything noted.
+func (w *written) shown(ctx context.Context, c interface {
+	WaitFor(ctx context.Context, rev string) error
+},
+) error {
+	w.mu.Lock()
+	rev := w.rev
+	w.mu.Unlock()
+	return c.WaitFor(ctx, strconv.FormatUint(rev, 10))
+}

@@ -1,0 +1,140 @@
+package controller
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"shoal/internal/api"
+	"shoal/internal/client"
+)
+
+// namespaces empties Namespaces that are being deleted, then lets them go.
+type namespaces struct {
+	Config
+	queue client.Queue
+}
+
+func newNamespaces(c Config) loop {
+	n := &namespaces{Config: c, queue: client.NewQueue()}
+	c.Caches.Namespaces.OnChange(func(_, ns *corev1.Namespace) {
+		if ns != nil && ns.DeletionTimestamp != nil {
+			n.queue.Add(client.KeyOf(ns))
+		}
+	})
+	// What is left behind goes by itself only where something must happen first: pods end, controllers wait for them.
+	c.Caches.Pods.OnChange(func(old, p *corev1.Pod) { n.contentGone(old, p == nil) })
+	c.Caches.RCs.OnChange(func(old, rc *corev1.ReplicationController) { n.contentGone(old, rc == nil) })
+	return loop{name: "namespaces", queue: n.queue, workers: 2, reconcile: n.reconcile}
+}
+
+func (n *namespaces) contentGone(o api.Object, gone bool) {
+	if !gone {
+		return
+	}
+	key := client.Key{Name: o.GetNamespace()}
+	if ns, ok := n.Caches.Namespaces.Get(key); ok && ns.DeletionTimestamp != nil {
+		n.queue.Add(key)
+	}
+}
+
+var errContentRemains = errors.New("content remains")
+
+func (n *namespaces) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {
+	ns, ok := n.Caches.Namespaces.Get(key)
+	if !ok || ns.DeletionTimestamp == nil || !slices.Contains(ns.Spec.Finalizers, corev1.FinalizerKubernetes) {
+		return 0, nil
+	}
+	waiting := false
+	for _, k := range api.Kinds() {
+		if !k.Namespaced {
+			continue
+		}
+		left, err := n.empty(ctx, k, ns.Name)
+		if err != nil {
+			return 0, fmt.Errorf("empty namespace %s of %s: %w", ns.Name, k.Resource, err)
+		}
+		if left == 0 {
+			continue
+		}
+		if k != api.Pods && k != api.ReplicationControllers {
+			return 0, fmt.Errorf("%d %s of namespace %s: %w", left, k.Resource, ns.Name, errContentRemains)
+		}
+		waiting = true
+	}
+	if waiting {
+		return 0, nil // their going brings us back
+	}
+	ns = ns.DeepCopy()
+	ns.Spec.Finalizers = slices.DeleteFunc(ns.Spec.Finalizers, func(f corev1.FinalizerName) bool { return f == corev1.FinalizerKubernetes })
+	_, err := n.Client.Update(ctx, api.Namespaces, ns, client.UpdateOptions{Subresource: "finalize", Key: key})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return 0, fmt.Errorf("finalize namespace %s: %w", ns.Name, err)
+	}
+	return 0, nil
+}
+
+// empty deletes all objects of a kind in a namespace and returns how many are still there.
+func (n *namespaces) empty(ctx context.Context, k *api.Kind, namespace string) (int, error) {
+	l, err := n.Client.List(ctx, k, client.ListOptions{Namespace: namespace})
+	if err != nil || len(l.Items) == 0 {
+		return 0, err
+	}
+	err = each(ctx, l.Items, func(ctx context.Context, o api.Object) error {
+		if o.GetDeletionTimestamp() != nil {
+			return nil
+		}
+		var w written
+		return deleteObject(ctx, n.Client, k, o, nil, &w)
+	})
+	if err != nil {
+		return 0, err
+	}
+	l, err = n.Client.List(ctx, k, client.ListOptions{Namespace: namespace})
+	if err != nil {
+		return 0, err
+	}
+	return len(l.Items), nil
+}
+
+// serviceAccounts makes the default ServiceAccount of every Namespace.
+type serviceAccounts struct {
+	Config
+	queue client.Queue
+}
+
+func newServiceAccounts(c Config) loop {
+	s := &serviceAccounts{Config: c, queue: client.NewQueue()}
+	c.Caches.Namespaces.OnChange(func(old, ns *corev1.Namespace) {
+		s.queue.Add(client.Key{Name: cmp.Or(ns, old).Name})
+	})
+	c.Caches.ServiceAccounts.OnChange(func(old, sa *corev1.ServiceAccount) {
+		if sa == nil {
+			s.queue.Add(client.Key{Name: old.Namespace})
+		}
+	})
+	return loop{name: "serviceaccounts", queue: s.queue, workers: 2, reconcile: s.reconcile}
+}
+
+func (s *serviceAccounts) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {
+	ns, ok := s.Caches.Namespaces.Get(key)
+	if !ok || ns.DeletionTimestamp != nil {
+		return 0, nil
+	}
+	if _, ok := s.Caches.ServiceAccounts.Get(client.Key{Namespace: ns.Name, Name: "default"}); ok {
+		return 0, nil
+	}
+	sa := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns.Name, Name: "default"}}
+	_, err := s.Client.Create(ctx, api.ServiceAccounts, sa, client.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		return 0, fmt.Errorf("create default service account of %s: %w", ns.Name, err)
+	}
+	return 0, nil
+}

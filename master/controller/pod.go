@@ -1,0 +1,146 @@
+package controller
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// podCondition returns the condition of that type, or nil.
+func podCondition(p *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition {
+	for i := range p.Status.Conditions {
+		if p.Status.Conditions[i].Type == t {
+			return &p.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+func podReady(p *corev1.Pod) bool {
+	c := podCondition(p, corev1.PodReady)
+	return c != nil && c.Status == corev1.ConditionTrue
+}
+
+// availableIn returns how long it takes until p has been ready for minReady; zero means it is available. A pod that is
+// not ready has no such time: ok is false.
+func availableIn(p *corev1.Pod, minReady time.Duration, now time.Time) (d time.Duration, ok bool) {
+	c := podCondition(p, corev1.PodReady)
+	if c == nil || c.Status != corev1.ConditionTrue {
+		return 0, false
+	}
+	return max(0, c.LastTransitionTime.Add(minReady).Sub(now)), true
+}
+
+func podActive(p *corev1.Pod) bool { return !podTerminal(p) && p.DeletionTimestamp == nil }
+
+func podTerminal(p *corev1.Pod) bool {
+	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+}
+
+// podDisrupted reports whether p is to be replaced before it goes.
+func podDisrupted(p *corev1.Pod) bool {
+	c := podCondition(p, corev1.DisruptionTarget)
+	return c != nil && c.Status == corev1.ConditionTrue
+}
+
+// setPodCondition puts c in p, and reports whether that changed anything but the times.
+func setPodCondition(p *corev1.Pod, c corev1.PodCondition, now time.Time) bool {
+	old := podCondition(p, c.Type)
+	if old == nil {
+		c.LastTransitionTime = metav1.NewTime(now)
+		p.Status.Conditions = append(p.Status.Conditions, c)
+		return true
+	}
+	if old.Status == c.Status && old.Reason == c.Reason && old.Message == c.Message {
+		return false
+	}
+	c.LastTransitionTime = old.LastTransitionTime
+	if old.Status != c.Status {
+		c.LastTransitionTime = metav1.NewTime(now)
+	}
+	*old = c
+	return true
+}
+
+// rankForDeletion orders pods so that the first is the one least missed, as Kubernetes does: unassigned, pending, not
+// ready, cheap by annotation, sharing its node with more of the others, ready for a shorter time, restarted more
+// often, younger.
+func rankForDeletion(pods, related []*corev1.Pod) {
+	onNode := map[string]int{}
+	for _, p := range related {
+		if p.Spec.NodeName != "" {
+			onNode[p.Spec.NodeName]++
+		}
+	}
+	slices.SortFunc(pods, func(a, b *corev1.Pod) int {
+		return cmp.Or(
+			before(a.Spec.NodeName == "", b.Spec.NodeName == ""),
+			cmp.Compare(phaseRank(a), phaseRank(b)),
+			before(!podReady(a), !podReady(b)),
+			cmp.Compare(deletionCost(a), deletionCost(b)),
+			-cmp.Compare(onNode[a.Spec.NodeName], onNode[b.Spec.NodeName]),
+			-compareTimes(readySince(a), readySince(b)),
+			-cmp.Compare(restarts(a), restarts(b)),
+			-compareTimes(a.CreationTimestamp, b.CreationTimestamp),
+			cmp.Compare(a.Name, b.Name),
+		)
+	})
+}
+
+// before orders true ahead of false.
+func before(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
+	}
+	return 1
+}
+
+func phaseRank(p *corev1.Pod) int {
+	switch p.Status.Phase {
+	case corev1.PodRunning:
+		return 2
+	case corev1.PodUnknown:
+		return 1
+	}
+	return 0
+}
+
+func deletionCost(p *corev1.Pod) int {
+	n, _ := strconv.Atoi(p.Annotations[corev1.PodDeletionCost])
+	return n
+}
+
+func readySince(p *corev1.Pod) metav1.Time {
+	if c := podCondition(p, corev1.PodReady); c != nil && c.Status == corev1.ConditionTrue {
+		return c.LastTransitionTime
+	}
+	return metav1.Time{}
+}
+
+func restarts(p *corev1.Pod) int32 {
+	var most int32
+	for _, s := range p.Status.ContainerStatuses {
+		most = max(most, s.RestartCount)
+	}
+	return most
+}
+
+// compareTimes orders by time; an unknown time is the latest.
+func compareTimes(a, b metav1.Time) int {
+	switch {
+	case a.IsZero() && b.IsZero():
+		return 0
+	case a.IsZero():
+		return 1
+	case b.IsZero():
+		return -1
+	}
+	return a.Compare(b.Time)
+}
