@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"shoal/internal/client"
 	"shoal/internal/config"
 	"shoal/internal/lab"
 )
@@ -35,10 +35,9 @@ type Globals struct {
 
 // conn talks to the first of several peers that answers.
 type conn struct {
-	urls   []string
-	tls    *tls.Config
-	rest   *rest.Config // the same credentials, for streams
-	client *http.Client
+	urls []string
+	rest *rest.Config // the credentials, as streams want them
+	api  *client.HTTP
 }
 
 // endpoints is where a cluster may be reached and as whom.
@@ -67,20 +66,22 @@ func (g *Globals) connect() (*conn, error) {
 		}
 	}
 	c.rest.Host = c.urls[0]
-	if c.tls, err = rest.TLSConfigFor(c.rest); err != nil {
+	tlsConfig, err := rest.TLSConfigFor(c.rest)
+	if err != nil {
 		return nil, fmt.Errorf("credentials: %w", err)
 	}
-	if c.tls == nil {
-		c.tls = &tls.Config{MinVersion: tls.VersionTLS12}
+	if tlsConfig == nil {
+		tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
-	c.tls.NextProtos = []string{"h2", "http/1.1"}
-	c.client = &http.Client{Transport: &http.Transport{
-		TLSClientConfig:     c.tls,
-		ForceAttemptHTTP2:   true,
-		DialContext:         (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
-		TLSHandshakeTimeout: 5 * time.Second,
-	}}
-	return c, nil
+	tlsConfig.NextProtos = []string{"h2", "http/1.1"}
+	c.api, err = client.NewHTTP(client.HTTPConfig{
+		BaseURLs: c.urls, UserAgent: "shoal/" + version, Token: c.rest.BearerToken,
+		Transport: &http.Transport{
+			TLSClientConfig: tlsConfig, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 5 * time.Second,
+			DialContext: (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
+		},
+	})
+	return c, err
 }
 
 func (g *Globals) discover() (*endpoints, error) {
@@ -154,72 +155,35 @@ type request struct {
 	accept string
 	ctype  string
 	body   []byte
-	stream io.Reader // instead of body; sent to the first peer that accepts a connection
 }
 
 // do sends a request to the first peer that can be reached and returns its answer; an answer of 400 and above becomes an
 // error that carries the API's own words. The caller closes the body.
 func (c *conn) do(ctx context.Context, r request) (*http.Response, error) {
-	var last error
-	for _, base := range c.urls {
-		resp, err := c.send(ctx, base, r)
-		if err != nil {
-			last = err
-			var dial *net.OpError
-			if errors.As(err, &dial) && dial.Op == "dial" && ctx.Err() == nil {
-				continue
-			}
-			return nil, explain(err, base)
-		}
-		if resp.StatusCode >= 400 {
-			return nil, statusError(resp)
-		}
-		return resp, nil
+	header := http.Header{}
+	if r.accept != "" {
+		header.Set("Accept", r.accept)
 	}
-	if len(c.urls) > 1 {
-		return nil, fmt.Errorf("none of the %d peers can be reached, the last error being: %w", len(c.urls), last)
+	if r.ctype != "" {
+		header.Set("Content-Type", r.ctype)
 	}
-	return nil, fmt.Errorf("the peer cannot be reached: %w", last)
-}
-
-func (c *conn) send(ctx context.Context, base string, r request) (*http.Response, error) {
-	u := base + r.path
-	if len(r.query) > 0 {
-		u += "?" + r.query.Encode()
-	}
-	body := r.stream
-	if r.body != nil {
-		body = strings.NewReader(string(r.body))
-	}
-	req, err := http.NewRequestWithContext(ctx, r.method, u, body)
+	resp, err := c.api.Do(ctx, r.method, r.path, r.query, header, r.body)
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("User-Agent", "shoal/"+version)
-	if r.accept != "" {
-		req.Header.Set("Accept", r.accept)
+	if resp.StatusCode >= 400 {
+		return nil, statusError(resp)
 	}
-	if r.ctype != "" {
-		req.Header.Set("Content-Type", r.ctype)
-	}
-	if c.rest.BearerToken != "" {
-		req.Header.Set("Authorization", "Bearer "+c.rest.BearerToken)
-	}
-	return c.client.Do(req)
-}
-
-func explain(err error, base string) error {
-	var unknown x509.UnknownAuthorityError
-	if errors.As(err, &unknown) {
-		return fmt.Errorf("%s belongs to another cluster than these credentials (%w)", base, err)
-	}
-	return err
+	return resp, nil
 }
 
 // statusError reads a metav1.Status, or whatever the body holds.
 func statusError(resp *http.Response) error {
 	defer resp.Body.Close()
-	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil {
+		return err
+	}
 	var s metav1.Status
 	if json.Unmarshal(b, &s) == nil && s.Kind == "Status" {
 		return &apierrors.StatusError{ErrStatus: s}

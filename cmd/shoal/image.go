@@ -68,13 +68,12 @@ func (c imageImportCmd) Run(ctx context.Context, g *Globals, std streams) error 
 }
 
 func (c *conn) importImage(ctx context.Context, peer, file string) ([]string, error) {
-	f, err := os.Open(file)
+	archive, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
 	var names []string
-	err = c.json(ctx, request{method: "POST", path: "/shoal/v1/peers/" + peer + "/images", ctype: "application/x-tar", stream: f}, &names)
+	err = c.json(ctx, request{method: "POST", path: "/shoal/v1/peers/" + peer + "/images", ctype: "application/x-tar", body: archive}, &names)
 	return names, err
 }
 

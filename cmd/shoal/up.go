@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"strings"
+
+	"shoal/internal/config"
+	"shoal/internal/peer"
+	"shoal/node/keeper"
+)
+
+type upCmd struct {
+	Config string   `placeholder:"FILE" help:"Configuration; /etc/shoal/config.toml when it exists."`
+	Join   []string `placeholder:"HOST" help:"Machines of the cluster to join."`
+	Token  string   `help:"What lets this machine in: shoal token create."`
+	Name   string   `help:"Name of this peer and its Node; the host name by default."`
+}
+
+const defaultConfig = "/etc/shoal/config.toml"
+
+// Run starts the peer and returns when it was told to stop and has.
+func (c upCmd) Run(ctx context.Context, g *Globals, std streams) error {
+	if err := checkMachine(); err != nil {
+		return err
+	}
+	cfg, err := c.load(g)
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return peer.New(peer.Config{Config: cfg, Version: version, Program: self, Log: logger(cfg.Log, std)}).Run(ctx)
+}
+
+func (c upCmd) load(g *Globals) (*config.Config, error) {
+	file := c.Config
+	if _, err := os.Stat(defaultConfig); file == "" && err == nil {
+		file = defaultConfig
+	}
+	cfg, err := config.Load(file, func(cfg *config.Config) {
+		if len(c.Join) > 0 {
+			cfg.Join = c.Join
+		}
+		if c.Token != "" {
+			cfg.Token, cfg.TokenFile = c.Token, ""
+		}
+		if c.Name != "" {
+			cfg.Name = c.Name
+		}
+		if g.DataDir != config.Default().DataDir {
+			cfg.DataDir = g.DataDir
+		}
+	})
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return cfg, nil
+}
+
+func logger(c config.Log, std streams) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	if strings.EqualFold(c.Format, "json") {
+		return slog.New(slog.NewJSONHandler(std.err, opts))
+	}
+	return slog.New(slog.NewTextHandler(std.err, opts))
+}
+
+type keeperCmd struct {
+	Args []string `arg:"" optional:"" passthrough:""`
+}
+
+func (c keeperCmd) Run(ctx context.Context) error { return keeper.Main(ctx, c.Args) }
