@@ -17,8 +17,11 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+
+	"shoal/internal/api"
 )
 
 // HTTPConfig says how to reach an API.
@@ -31,7 +34,9 @@ type HTTPConfig struct {
 	UserAgent string
 	// Token is sent as bearer token when not empty.
 	Token string
-	Log   *slog.Logger
+	// Scheme knows the types of bodies. Nil is api.NewScheme's.
+	Scheme *runtime.Scheme
+	Log    *slog.Logger
 }
 
 // HTTP is Interface over the Kubernetes wire protocol, to any server that speaks it.
@@ -50,6 +55,9 @@ func NewHTTP(c HTTPConfig) (*HTTP, error) {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Scheme == nil {
+		c.Scheme = api.NewScheme()
 	}
 	h := &HTTP{cfg: c}
 	for _, s := range c.BaseURLs {

@@ -9,7 +9,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/kubernetes/scheme"
 )
 
 const (
@@ -28,10 +27,10 @@ type wire interface {
 
 // encode returns obj as a request body with its media type: protobuf when the type has it, else JSON. Both name the
 // object's type, which servers need.
-func encode(obj runtime.Object) ([]byte, string, error) {
+func (h *HTTP) encode(obj runtime.Object) ([]byte, string, error) {
 	gvk := obj.GetObjectKind().GroupVersionKind()
 	if gvk.Empty() {
-		kinds, _, err := scheme.Scheme.ObjectKinds(obj)
+		kinds, _, err := h.cfg.Scheme.ObjectKinds(obj)
 		if err != nil {
 			return nil, "", fmt.Errorf("encode %T: %w", obj, err)
 		}

@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/kubernetes/scheme"
 
 	"shoal/internal/api"
 )
@@ -45,7 +44,7 @@ func (h *HTTP) Get(ctx context.Context, k *api.Kind, key Key, o GetOptions) (api
 	}
 	q := url.Values{}
 	set(q, "resourceVersion", o.ResourceVersion)
-	into, err := target(k, o.Subresource, nil)
+	into, err := h.target(k, o.Subresource, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +126,7 @@ func (h *HTTP) Patch(ctx context.Context, k *api.Kind, key Key, p Patch, o Patch
 	if o.Force {
 		q.Set("force", "true")
 	}
-	into, err := target(k, o.Subresource, nil)
+	into, err := h.target(k, o.Subresource, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +147,7 @@ func (h *HTTP) Delete(ctx context.Context, k *api.Kind, key Key, o DeleteOptions
 		do.DryRun = []string{metav1.DryRunAll}
 	}
 	do.SetGroupVersionKind(metav1.SchemeGroupVersion.WithKind("DeleteOptions"))
-	body, contentType, err := encode(do)
+	body, contentType, err := h.encode(do)
 	if err != nil {
 		return nil, internalError(err)
 	}
@@ -181,11 +180,11 @@ func (h *HTTP) Delete(ctx context.Context, k *api.Kind, key Key, o DeleteOptions
 }
 
 func (h *HTTP) write(ctx context.Context, method, path string, q url.Values, k *api.Kind, subresource string, obj runtime.Object) (runtime.Object, error) {
-	body, contentType, err := encode(obj)
+	body, contentType, err := h.encode(obj)
 	if err != nil {
 		return nil, internalError(err)
 	}
-	into, err := target(k, subresource, obj)
+	into, err := h.target(k, subresource, obj)
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +218,7 @@ func (h *HTTP) read(ctx context.Context, res *http.Response, obj runtime.Object)
 }
 
 // target returns an empty object of the type that k or its subresource answers with; sent is what a write sends.
-func target(k *api.Kind, subresource string, sent runtime.Object) (runtime.Object, error) {
+func (h *HTTP) target(k *api.Kind, subresource string, sent runtime.Object) (runtime.Object, error) {
 	for _, s := range k.Subresources {
 		if s.Name != subresource || s.Kind == "" || s.Kind == k.Kind {
 			continue
@@ -231,14 +230,14 @@ func target(k *api.Kind, subresource string, sent runtime.Object) (runtime.Objec
 		}
 		for _, v := range []string{k.Version, "v1"} {
 			gvk.Version = v
-			if obj, err := scheme.Scheme.New(gvk); err == nil {
+			if obj, err := h.cfg.Scheme.New(gvk); err == nil {
 				return obj, nil
 			}
 		}
 	}
 	if sent != nil && subresource != "" && subresource != "status" {
-		if kinds, _, err := scheme.Scheme.ObjectKinds(sent); err == nil {
-			if obj, err := scheme.Scheme.New(kinds[0]); err == nil {
+		if kinds, _, err := h.cfg.Scheme.ObjectKinds(sent); err == nil {
+			if obj, err := h.cfg.Scheme.New(kinds[0]); err == nil {
 				return obj, nil
 			}
 		}

@@ -12,7 +12,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes/scheme"
 
 	"shoal/internal/api"
 )
@@ -29,8 +28,9 @@ type RecorderConfig struct {
 // Recorder writes Events about objects. Equal ones within an hour are folded into one with a count. It never blocks
 // its callers: what cannot be written in time is dropped and counted in the log.
 type Recorder struct {
-	cfg  RecorderConfig
-	wake chan struct{}
+	cfg   RecorderConfig
+	kinds *api.Table
+	wake  chan struct{}
 
 	mu      sync.Mutex
 	queue   []happening
@@ -68,7 +68,7 @@ func NewRecorder(c RecorderConfig) *Recorder {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Recorder{cfg: c, wake: make(chan struct{}, 1), written: map[happeningKey]*corev1.Event{}}
+	return &Recorder{cfg: c, kinds: api.Default(), wake: make(chan struct{}, 1), written: map[happeningKey]*corev1.Event{}}
 }
 
 // Event notes that something happened to o. typ is corev1.EventTypeNormal or EventTypeWarning. It may be called on a
@@ -85,7 +85,7 @@ func (r *Recorder) EventFrom(component string, o api.Object, typ, reason, format
 	if component == "" {
 		component = r.cfg.Component
 	}
-	ref := refTo(o)
+	ref := r.refTo(o)
 	h := happening{
 		happeningKey: happeningKey{
 			uid: ref.UID, component: component, typ: typ, reason: reason, message: fmt.Sprintf(format, args...),
@@ -174,12 +174,10 @@ func (r *Recorder) event(h happening) *corev1.Event {
 }
 
 // refTo names o for humans and kubectl describe, which looks Events up by these fields.
-func refTo(o api.Object) corev1.ObjectReference {
+func (r *Recorder) refTo(o api.Object) corev1.ObjectReference {
 	gvk := o.GetObjectKind().GroupVersionKind()
-	if gvk.Empty() {
-		if kinds, _, err := scheme.Scheme.ObjectKinds(o); err == nil && len(kinds) > 0 {
-			gvk = kinds[0]
-		}
+	if k, ok := r.kinds.For(o); ok {
+		gvk = k.GroupVersionKind
 	}
 	return corev1.ObjectReference{
 		Kind: gvk.Kind, APIVersion: gvk.GroupVersion().String(), Namespace: o.GetNamespace(), Name: o.GetName(),

@@ -74,7 +74,7 @@ func (e *endpoints) podChanged(p *corev1.Pod) {
 
 // sameBackend reports whether no Service can see a difference between two states of a pod.
 func sameBackend(a, b *corev1.Pod) bool {
-	return a.UID == b.UID && podReady(a) == podReady(b) && podTerminal(a) == podTerminal(b) &&
+	return a.UID == b.UID && api.IsPodReady(a) == api.IsPodReady(b) && api.IsPodTerminal(a) == api.IsPodTerminal(b) &&
 		(a.DeletionTimestamp == nil) == (b.DeletionTimestamp == nil) &&
 		a.Spec.NodeName == b.Spec.NodeName && a.Status.PodIP == b.Status.PodIP &&
 		equality.Semantic.DeepEqual(a.Status.PodIPs, b.Status.PodIPs) && equality.Semantic.DeepEqual(a.Labels, b.Labels)

@@ -12,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	utilnet "k8s.io/utils/net"
+
+	"shoal/internal/api"
 )
 
 // backend is one pod, or one Node, behind a Service.
@@ -37,7 +39,7 @@ type sliceGroup struct {
 func backendsOf(s *corev1.Service, pods []*corev1.Pod, zone func(node string) string) []backend {
 	var out []backend
 	for _, p := range pods {
-		if podTerminal(p) || p.Status.PodIP == "" && len(p.Status.PodIPs) == 0 {
+		if api.IsPodTerminal(p) || p.Status.PodIP == "" && len(p.Status.PodIPs) == 0 {
 			continue
 		}
 		ports := portsOf(s, p)
@@ -45,7 +47,7 @@ func backendsOf(s *corev1.Service, pods []*corev1.Pod, zone func(node string) st
 			continue
 		}
 		b := backend{
-			serving: podReady(p) || s.Spec.PublishNotReadyAddresses, terminating: p.DeletionTimestamp != nil,
+			serving: api.IsPodReady(p) || s.Spec.PublishNotReadyAddresses, terminating: p.DeletionTimestamp != nil,
 			node: p.Spec.NodeName, zone: zone(p.Spec.NodeName), ports: ports,
 			target: &corev1.ObjectReference{Kind: "Pod", Namespace: p.Namespace, Name: p.Name, UID: p.UID},
 		}
@@ -86,9 +88,9 @@ func portsOf(s *corev1.Service, p *corev1.Pod) []discoveryv1.EndpointPort {
 
 func namedPort(p *corev1.Pod, name string, protocol corev1.Protocol) int32 {
 	containers := slices.Clone(p.Spec.Containers)
-	for _, c := range p.Spec.InitContainers {
-		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			containers = append(containers, c)
+	for i := range p.Spec.InitContainers {
+		if api.IsSidecar(&p.Spec.InitContainers[i]) {
+			containers = append(containers, p.Spec.InitContainers[i])
 		}
 	}
 	for _, c := range containers {

@@ -65,7 +65,7 @@ func (l *nodeLifecycle) evictPod(ctx context.Context, p *corev1.Pod, now time.Ti
 	case owner != nil && owner.Kind == "StatefulSet":
 		// Two of one name must never run: it stays until somebody says that the machine is really off.
 		return l.markDisrupted(ctx, p, now, w)
-	case p.DeletionTimestamp != nil || owner == nil || podTerminal(p):
+	case p.DeletionTimestamp != nil || owner == nil || api.IsPodTerminal(p):
 		l.Events.EventFrom(nodeLifecycleName, p, corev1.EventTypeNormal, "TaintManagerEviction", "Removing pod %s/%s from a node that does not answer", p.Namespace, p.Name)
 		return deleteObject(ctx, l.Client, api.Pods, p, new(int64), w)
 	}
@@ -87,8 +87,8 @@ func (l *nodeLifecycle) markDisrupted(ctx context.Context, p *corev1.Pod, now ti
 
 // setUnready takes p out of its Services.
 func (l *nodeLifecycle) setUnready(ctx context.Context, p *corev1.Pod, now time.Time, w *written) error {
-	c := podCondition(p, corev1.PodReady)
-	if c == nil || c.Status != corev1.ConditionTrue || podTerminal(p) {
+	c := api.PodCondition(p, corev1.PodReady)
+	if c == nil || c.Status != corev1.ConditionTrue || api.IsPodTerminal(p) {
 		return nil
 	}
 	p = p.DeepCopy()

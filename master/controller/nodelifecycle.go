@@ -204,7 +204,7 @@ func (l *nodeLifecycle) restore(ctx context.Context, n *corev1.Node) error {
 	}
 	var w written
 	err := each(ctx, l.Caches.Pods.ByIndex(byNode, n.Name), func(ctx context.Context, p *corev1.Pod) error {
-		c := podCondition(p, corev1.DisruptionTarget)
+		c := api.PodCondition(p, corev1.DisruptionTarget)
 		if c == nil || c.Reason != reasonEvicted {
 			return nil
 		}

@@ -8,48 +8,29 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"shoal/internal/api"
 )
-
-// podCondition returns the condition of that type, or nil.
-func podCondition(p *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition {
-	for i := range p.Status.Conditions {
-		if p.Status.Conditions[i].Type == t {
-			return &p.Status.Conditions[i]
-		}
-	}
-	return nil
-}
-
-func podReady(p *corev1.Pod) bool {
-	c := podCondition(p, corev1.PodReady)
-	return c != nil && c.Status == corev1.ConditionTrue
-}
 
 // availableIn returns how long it takes until p has been ready for minReady; zero means it is available. A pod that is
 // not ready has no such time: ok is false.
 func availableIn(p *corev1.Pod, minReady time.Duration, now time.Time) (d time.Duration, ok bool) {
-	c := podCondition(p, corev1.PodReady)
+	c := api.PodCondition(p, corev1.PodReady)
 	if c == nil || c.Status != corev1.ConditionTrue {
 		return 0, false
 	}
 	return max(0, c.LastTransitionTime.Add(minReady).Sub(now)), true
 }
 
-func podActive(p *corev1.Pod) bool { return !podTerminal(p) && p.DeletionTimestamp == nil }
-
-func podTerminal(p *corev1.Pod) bool {
-	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
-}
-
 // podDisrupted reports whether p is to be replaced before it goes.
 func podDisrupted(p *corev1.Pod) bool {
-	c := podCondition(p, corev1.DisruptionTarget)
+	c := api.PodCondition(p, corev1.DisruptionTarget)
 	return c != nil && c.Status == corev1.ConditionTrue
 }
 
 // setPodCondition puts c in p, and reports whether that changed anything but the times.
 func setPodCondition(p *corev1.Pod, c corev1.PodCondition, now time.Time) bool {
-	old := podCondition(p, c.Type)
+	old := api.PodCondition(p, c.Type)
 	if old == nil {
 		c.LastTransitionTime = metav1.NewTime(now)
 		p.Status.Conditions = append(p.Status.Conditions, c)
@@ -80,7 +61,7 @@ func rankForDeletion(pods, related []*corev1.Pod) {
 		return cmp.Or(
 			before(a.Spec.NodeName == "", b.Spec.NodeName == ""),
 			cmp.Compare(phaseRank(a), phaseRank(b)),
-			before(!podReady(a), !podReady(b)),
+			before(!api.IsPodReady(a), !api.IsPodReady(b)),
 			cmp.Compare(deletionCost(a), deletionCost(b)),
 			-cmp.Compare(onNode[a.Spec.NodeName], onNode[b.Spec.NodeName]),
 			-compareTimes(readySince(a), readySince(b)),
@@ -118,7 +99,7 @@ func deletionCost(p *corev1.Pod) int {
 }
 
 func readySince(p *corev1.Pod) metav1.Time {
-	if c := podCondition(p, corev1.PodReady); c != nil && c.Status == corev1.ConditionTrue {
+	if c := api.PodCondition(p, corev1.PodReady); c != nil && c.Status == corev1.ConditionTrue {
 		return c.LastTransitionTime
 	}
 	return metav1.Time{}

@@ -78,7 +78,7 @@ func (r *replication) reconcile(ctx context.Context, key client.Key) (time.Durat
 	}
 	var active []*corev1.Pod
 	for _, p := range pods {
-		if podActive(p) {
+		if api.IsPodActive(p) {
 			active = append(active, p)
 		}
 	}
@@ -111,7 +111,7 @@ func plan(want int, active []*corev1.Pod) (create int, remove []*corev1.Pod) {
 			continue
 		}
 		keep = append(keep, p)
-		if podReady(p) {
+		if api.IsPodReady(p) {
 			ready++
 		}
 	}
@@ -210,7 +210,7 @@ func (r *replication) claim(ctx context.Context, rc *corev1.ReplicationControlle
 	}
 	if rc.DeletionTimestamp == nil {
 		for _, p := range r.Caches.Pods.ByIndex(byController, orphansOf(rc.Namespace)) {
-			if selects(rc, p) && podActive(p) {
+			if selects(rc, p) && api.IsPodActive(p) {
 				adopt = append(adopt, p)
 			}
 		}
@@ -276,7 +276,7 @@ func (r *replication) writeStatus(ctx context.Context, rc *corev1.ReplicationCon
 	if failed == nil {
 		active = active[:0]
 		for _, p := range r.Caches.Pods.ByIndex(byController, string(rc.UID)) {
-			if podActive(p) && selects(rc, p) {
+			if api.IsPodActive(p) && selects(rc, p) {
 				active = append(active, p)
 			}
 		}
