@@ -1,0 +1,102 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"shoal/internal/api"
+	"shoal/internal/client"
+	"shoal/master/controller"
+)
+
+// bootstrap makes the objects that every cluster has, where they are missing. What is there is left as it is.
+func (m *Master) bootstrap(ctx context.Context) error {
+	for _, name := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic} {
+		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if err := m.ensure(ctx, api.Namespaces, ns); err != nil {
+			return err
+		}
+	}
+	services, err := m.services()
+	if err != nil {
+		return err
+	}
+	for _, s := range services {
+		if err := m.ensure(ctx, api.Services, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ensure creates o unless it exists. It does not propose a write that is known to be refused, so that a new term of a
+// settled cluster writes nothing.
+func (m *Master) ensure(ctx context.Context, k *api.Kind, o api.Object) error {
+	retry := client.NewBackoff(10*time.Millisecond, time.Second)
+	for {
+		err := m.ensureOnce(ctx, k, o)
+		// A new Master's first proposals may find it still on the way in; anything else is a real refusal.
+		if !apierrors.IsServiceUnavailable(err) && !apierrors.IsTimeout(err) && !apierrors.IsServerTimeout(err) {
+			return err
+		}
+		if werr := retry.Wait(ctx); werr != nil {
+			return errors.Join(err, werr)
+		}
+	}
+}
+
+func (m *Master) ensureOnce(ctx context.Context, k *api.Kind, o api.Object) error {
+	_, err := m.cfg.Client.Get(ctx, k, client.KeyOf(o), client.GetOptions{ResourceVersion: "0"})
+	if err == nil {
+		return nil
+	}
+	if apierrors.IsNotFound(err) {
+		_, err = m.cfg.Client.Create(ctx, k, o, client.CreateOptions{})
+	}
+	if err == nil || apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return fmt.Errorf("make %s %s: %w", k.Singular, o.GetName(), err)
+}
+
+// services returns the Services that every peer stands behind; the peers controller writes their endpoints.
+func (m *Master) services() ([]*corev1.Service, error) {
+	address := func(n int) string {
+		a := m.cfg.ServiceCIDR.Masked().Addr()
+		for range n {
+			a = a.Next()
+		}
+		return a.String()
+	}
+	last := address(11)
+	if a, err := netip.ParseAddr(last); err != nil || !m.cfg.ServiceCIDR.Contains(a) {
+		return nil, fmt.Errorf("service range %s is too small", m.cfg.ServiceCIDR)
+	}
+	dnsPorts := []corev1.ServicePort{
+		{Name: "dns", Protocol: corev1.ProtocolUDP, Port: 53, TargetPort: intstr.FromInt32(53)},
+		{Name: "dns-tcp", Protocol: corev1.ProtocolTCP, Port: 53, TargetPort: intstr.FromInt32(53)},
+	}
+	service := func(namespace, name, ip string, labels map[string]string, ports []corev1.ServicePort) *corev1.Service {
+		return &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels},
+			Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP, ClusterIP: ip, Ports: ports},
+		}
+	}
+	kubernetes := service(metav1.NamespaceDefault, controller.APIService, address(1),
+		map[string]string{"component": "apiserver", "provider": "kubernetes"},
+		[]corev1.ServicePort{{Name: "https", Protocol: corev1.ProtocolTCP, Port: 443, TargetPort: intstr.FromInt32(6443)}})
+	dns := service(metav1.NamespaceSystem, controller.DNSService, address(10),
+		map[string]string{"k8s-app": "kube-dns"}, dnsPorts)
+	// A pod asks its own peer first, which answers even when every other machine is gone.
+	dns.Spec.InternalTrafficPolicy = new(corev1.ServiceInternalTrafficPolicyLocal)
+	peers := service(metav1.NamespaceSystem, controller.DNSPeersService, address(11), map[string]string{"k8s-app": "kube-dns"}, dnsPorts)
+	return []*corev1.Service{kubernetes, dns, peers}, nil
+}

@@ -1,0 +1,208 @@
+package scheduler
+
+import (
+	"container/heap"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"shoal/master/scheduler/placement"
+)
+
+// A pod that failed is not tried again before this long after its last try, doubled each time, whatever happens.
+const (
+	firstBackoff = 50 * time.Millisecond
+	mostBackoff  = 5 * time.Second
+)
+
+// state is where a pending pod is.
+type state int
+
+const (
+	active        state = iota // to be tried now
+	backingOff                 // to be tried at its time
+	unschedulable              // to be tried when something changed that it could use
+	binding                    // a node was found, and the binding is on its way
+)
+
+// item is one pending pod.
+type item struct {
+	pod      *corev1.Pod
+	info     *placement.Pod
+	state    state
+	attempts int
+	until    time.Time // end of the backoff
+	seq      uint64
+	index    int // in the heap of its state
+}
+
+// queue holds the pending pods. It does nothing by itself and keeps no time. Not safe for concurrent use.
+type queue struct {
+	items   map[types.UID]*item
+	active  activeHeap
+	backoff backoffHeap
+	stuck   map[types.UID]*item
+	seq     uint64
+}
+
+func newQueue() *queue { return &queue{items: map[types.UID]*item{}, stuck: map[types.UID]*item{}} }
+
+// put adds a pod or takes its new state; changed says that it may fit now where it did not before.
+func (q *queue) put(p *corev1.Pod, info *placement.Pod, changed bool) {
+	it, ok := q.items[p.UID]
+	if !ok {
+		q.seq++
+		it = &item{pod: p, info: info, seq: q.seq, state: active}
+		q.items[p.UID] = it
+		heap.Push(&q.active, it)
+		return
+	}
+	it.pod, it.info = p, info
+	if changed && it.state == unschedulable {
+		q.set(it, active)
+	}
+}
+
+// pop takes the most urgent active pod, which is then binding, or returns nil.
+func (q *queue) pop() *item {
+	if len(q.active) == 0 {
+		return nil
+	}
+	it := q.active[0]
+	q.set(it, binding)
+	return it
+}
+
+// remove forgets the pod.
+func (q *queue) remove(uid types.UID) {
+	if it, ok := q.items[uid]; ok {
+		q.leave(it)
+		delete(q.items, uid)
+	}
+}
+
+// failed notes that it fits nowhere (stuck), or that its binding did not work.
+func (q *queue) failed(it *item, fitsNowhere bool, now time.Time) {
+	if q.items[it.pod.UID] != it {
+		return
+	}
+	it.attempts++
+	it.until = now.Add(min(firstBackoff<<min(it.attempts-1, 10), mostBackoff))
+	if fitsNowhere {
+		q.set(it, unschedulable)
+	} else {
+		q.set(it, backingOff)
+	}
+}
+
+// wake moves the stuck pods for which fits holds to where they will be tried.
+func (q *queue) wake(now time.Time, fits func(*placement.Pod) bool) {
+	for _, it := range q.stuck {
+		if !fits(it.info) {
+			continue
+		}
+		if it.until.After(now) {
+			q.set(it, backingOff)
+		} else {
+			q.set(it, active)
+		}
+	}
+}
+
+// due moves the pods whose backoff is over to active and returns how long the next one has to wait; zero means none.
+func (q *queue) due(now time.Time) time.Duration {
+	for len(q.backoff) > 0 {
+		it := q.backoff[0]
+		if wait := it.until.Sub(now); wait > 0 {
+			return wait
+		}
+		q.set(it, active)
+	}
+	return 0
+}
+
+func (q *queue) set(it *item, s state) {
+	q.leave(it)
+	it.state = s
+	switch s {
+	case active:
+		heap.Push(&q.active, it)
+	case backingOff:
+		heap.Push(&q.backoff, it)
+	case unschedulable:
+		q.stuck[it.pod.UID] = it
+	case binding:
+	}
+}
+
+func (q *queue) leave(it *item) {
+	switch it.state {
+	case active:
+		heap.Remove(&q.active, it.index)
+	case backingOff:
+		heap.Remove(&q.backoff, it.index)
+	case unschedulable:
+		delete(q.stuck, it.pod.UID)
+	case binding:
+	}
+}
+
+// activeHeap has the pod of the highest priority first, and of those the one that has waited longest.
+type activeHeap []*item
+
+func (h activeHeap) Len() int { return len(h) }
+
+func (h activeHeap) Less(i, j int) bool {
+	if a, b := priority(h[i].pod), priority(h[j].pod); a != b {
+		return a > b
+	}
+	return h[i].seq < h[j].seq
+}
+
+func (h activeHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+func (h *activeHeap) Push(x any) {
+	it := x.(*item)
+	it.index = len(*h)
+	*h = append(*h, it)
+}
+
+func (h *activeHeap) Pop() any { return popLast((*[]*item)(h)) }
+
+func priority(p *corev1.Pod) int32 {
+	if p.Spec.Priority == nil {
+		return 0
+	}
+	return *p.Spec.Priority
+}
+
+// backoffHeap has the pod whose backoff ends first.
+type backoffHeap []*item
+
+func (h backoffHeap) Len() int           { return len(h) }
+func (h backoffHeap) Less(i, j int) bool { return h[i].until.Before(h[j].until) }
+
+func (h backoffHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+func (h *backoffHeap) Push(x any) {
+	it := x.(*item)
+	it.index = len(*h)
+	*h = append(*h, it)
+}
+
+func (h *backoffHeap) Pop() any { return popLast((*[]*item)(h)) }
+
+func popLast(h *[]*item) *item {
+	last := len(*h) - 1
+	it := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	return it
+}

@@ -1,0 +1,198 @@
+// Package scheduler gives every pending pod a Node. It learns of pods and Nodes from caches, decides one pod at a time
+// on a picture of the cluster that already includes its own decisions, and binds in the background. It binds and says
+// why a pod is pending; it never creates, moves or deletes a pod. Used by package master, for the length of one term.
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"shoal/internal/api"
+	"shoal/internal/client"
+	"shoal/master/scheduler/placement"
+)
+
+// Name is what spec.schedulerName says of pods that are for this scheduler.
+const Name = corev1.DefaultSchedulerName
+
+// Config is what the scheduler works with during one term. The caches are not yet run.
+type Config struct {
+	Client   client.Interface
+	Pods     *client.Cache[*corev1.Pod]
+	Nodes    *client.Cache[*corev1.Node]
+	Services *client.Cache[*corev1.Service]
+	Events   *client.Recorder
+	Now      func() time.Time
+	Rand     *rand.Rand // breaks ties between nodes
+	Log      *slog.Logger
+}
+
+// Scheduler binds pods to Nodes.
+type Scheduler struct {
+	cfg  Config
+	wake chan struct{}
+
+	mu      sync.Mutex
+	picture *picture
+	queue   *queue
+	chooser *placement.Chooser
+}
+
+// maxWrites is how many bindings and conditions are written at once: enough to fill batches of the log.
+const maxWrites = 128
+
+// New registers the scheduler with the caches. It must be Run.
+func New(c Config) *Scheduler {
+	s := &Scheduler{
+		cfg: c, wake: make(chan struct{}, 1), picture: newPicture(), queue: newQueue(),
+		chooser: placement.NewChooser(c.Rand),
+	}
+	c.Nodes.OnChange(s.nodeChanged)
+	c.Pods.OnChange(s.podChanged)
+	return s
+}
+
+// Run schedules until ctx ends. The caches must be run beside it.
+func (s *Scheduler) Run(ctx context.Context) error {
+	if err := client.WaitSynced(ctx, s.cfg.Services, s.cfg.Nodes, s.cfg.Pods); err != nil {
+		return err
+	}
+	var writes errgroup.Group
+	writes.SetLimit(maxWrites)
+	defer func() { _ = writes.Wait() }()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		d, wait := s.decide()
+		if d != nil {
+			writes.Go(func() error { s.carryOut(ctx, d); return nil })
+			if ctx.Err() == nil {
+				continue
+			}
+		}
+		if wait > 0 {
+			timer.Reset(wait)
+		}
+		select {
+		case <-s.wake:
+		case <-timer.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// decision is what to write for one pod: a binding, or why there is none.
+type decision struct {
+	item    *item
+	pod     *corev1.Pod
+	node    string
+	failure string
+}
+
+// decide takes the next pod and finds it a node, which at once counts as taken. Without an active pod it returns nil
+// and how long until a backoff ends; zero when none runs.
+func (s *Scheduler) decide() (*decision, time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.cfg.Now()
+	wait := s.queue.due(now)
+	it := s.queue.pop()
+	if it == nil {
+		return nil, wait
+	}
+	n, why := s.chooser.Choose(it.info, s.picture.order)
+	if n == nil {
+		s.queue.failed(it, true, now)
+		return &decision{item: it, pod: it.pod, failure: why.Message()}, 0
+	}
+	s.picture.add(n.Name, it.info)
+	return &decision{item: it, pod: it.pod, node: n.Name}, 0
+}
+
+// carryOut writes a decision.
+func (s *Scheduler) carryOut(ctx context.Context, d *decision) {
+	if d.node == "" {
+		s.explain(ctx, d)
+		return
+	}
+	err := s.bind(ctx, d)
+	if err == nil {
+		s.cfg.Events.EventFrom(Name, d.pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s/%s to %s", d.pod.Namespace, d.pod.Name, d.node)
+		return // the cache will bring the bound pod, which confirms what the picture has
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	s.cfg.Log.Debug("bind", "pod", d.pod.Name, "ns", d.pod.Namespace, "node", d.node, "err", err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// What the store says of the pod by now is in the cache or on its way there; it decides whether the pod is pending.
+	if s.queue.items[d.pod.UID] == d.item {
+		s.picture.remove(d.pod.UID)
+		s.queue.failed(d.item, false, s.cfg.Now())
+		s.poke()
+	}
+}
+
+func (s *Scheduler) bind(ctx context.Context, d *decision) error {
+	b := &corev1.Binding{
+		ObjectMeta: metav1.ObjectMeta{Namespace: d.pod.Namespace, Name: d.pod.Name, UID: d.pod.UID},
+		Target:     corev1.ObjectReference{Kind: "Node", Name: d.node},
+	}
+	_, err := s.cfg.Client.Create(ctx, api.Pods, b, client.CreateOptions{Subresource: "binding", Key: client.KeyOf(d.pod)})
+	if err != nil {
+		return fmt.Errorf("bind pod: %w", err)
+	}
+	return nil
+}
+
+// explain writes why the pod is pending into its condition, unless it says so already.
+func (s *Scheduler) explain(ctx context.Context, d *decision) {
+	c := corev1.PodCondition{
+		Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: d.failure,
+		LastTransitionTime: metav1.NewTime(s.cfg.Now()), ObservedGeneration: d.pod.Generation,
+	}
+	s.cfg.Events.EventFrom(Name, d.pod, corev1.EventTypeWarning, "FailedScheduling", "%s", d.failure)
+	p := d.pod.DeepCopy()
+	if old := api.PodCondition(p, corev1.PodScheduled); old == nil {
+		p.Status.Conditions = append(p.Status.Conditions, c)
+	} else {
+		if old.Status == c.Status && old.Reason == c.Reason && old.Message == c.Message {
+			return
+		}
+		if old.Status == c.Status {
+			c.LastTransitionTime = old.LastTransitionTime
+		}
+		*old = c
+	}
+	_, err := s.cfg.Client.Update(ctx, api.Pods, p, client.UpdateOptions{Subresource: "status"})
+	if err == nil || ctx.Err() != nil || apierrors.IsNotFound(err) {
+		return
+	}
+	// Somebody wrote the pod in between. The next try, which its event may bring, explains again.
+	s.cfg.Log.Debug("explain", "pod", d.pod.Name, "ns", d.pod.Namespace, "err", err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if it := s.queue.items[d.pod.UID]; it == d.item && it.state == unschedulable {
+		s.queue.set(it, backingOff)
+		s.poke()
+	}
+}
+
+// poke wakes Run.
+func (s *Scheduler) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
