@@ -111,10 +111,18 @@ type peerArg struct {
 	Peer string `arg:"" help:"Name of the machine, for example peer-2."`
 }
 
-type labKillCmd struct{ peerArg }
+type labKillCmd struct {
+	peerArg
+	Process bool `help:"End only the peer's process, as a crash would."`
+}
 
 func (c labKillCmd) Run(ctx context.Context, std streams) error {
-	return change(std, func(l *lab.Lab) error { return l.Kill(ctx, c.Peer) })
+	return change(std, func(l *lab.Lab) error {
+		if c.Process {
+			return l.KillProcess(ctx, c.Peer)
+		}
+		return l.Kill(ctx, c.Peer)
+	})
 }
 
 type labStartCmd struct{ peerArg }

@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
@@ -15,13 +13,15 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"shoal/internal/pki"
 )
 
 // helloPath is where machines that share a cluster secret meet before they have certificates.
 const helloPath = "/shoal/v1/hello"
 
 const (
-	macHeader    = "X-Shoal-Mac"
+	proofHeader  = "X-Shoal-Proof"
 	maxHello     = 64 << 10
 	helloTimeout = 5 * time.Second
 	helloWait    = 20 * time.Second // how long a question with Wait is held
@@ -38,33 +38,18 @@ type hello struct {
 	Wait    bool              `json:"wait,omitempty"`   // question only: answer when you are a member
 }
 
-// sum proves knowledge of the secret over this very TLS connection: the connection's exported key (RFC 8446, section 7.5)
-// goes into it, so that a man in the middle, who has two connections, cannot pass it on.
-func sum(secret []byte, role string, state *tls.ConnectionState, body []byte) (string, error) {
-	bound, err := state.ExportKeyingMaterial("shoal hello", nil, 32)
-	if err != nil {
-		return "", err
-	}
-	h := hmac.New(sha256.New, secret)
-	h.Write([]byte(role))
-	h.Write(bound)
-	h.Write(body)
-	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
 // errWrongSecret means that the other machine does not know our cluster secret.
 var errWrongSecret = errors.New("it has another cluster secret: cluster_secret must be the same on every machine")
 
 // greet exchanges hellos with the machine at addr.
-func greet(ctx context.Context, secret []byte, addr string, mine hello) (hello, error) {
+func greet(ctx context.Context, secret string, addr string, mine hello) (hello, error) {
 	limit := helloTimeout
 	if mine.Wait {
 		limit += helloWait
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	// Who answers is proved by the sum, not by its certificate, which nobody can know yet.
-	d := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}}}
+	d := tls.Dialer{Config: pki.ProofTLS("http/1.1")}
 	raw, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return hello{}, err
@@ -81,7 +66,7 @@ func greet(ctx context.Context, secret []byte, addr string, mine hello) (hello, 
 		return hello{}, err
 	}
 	state := conn.ConnectionState()
-	mac, err := sum(secret, "client", &state, body)
+	proof, err := pki.Proof(state, secret, "asks")
 	if err != nil {
 		return hello{}, err
 	}
@@ -89,7 +74,7 @@ func greet(ctx context.Context, secret []byte, addr string, mine hello) (hello, 
 	if err != nil {
 		return hello{}, err
 	}
-	req.Header.Set(macHeader, mac)
+	req.Header.Set(proofHeader, hex.EncodeToString(proof))
 	if err := req.Write(conn); err != nil {
 		return hello{}, err
 	}
@@ -98,10 +83,10 @@ func greet(ctx context.Context, secret []byte, addr string, mine hello) (hello, 
 		return hello{}, err
 	}
 	defer resp.Body.Close()
-	return readAnswer(secret, resp, &state)
+	return readAnswer(secret, resp, state)
 }
 
-func readAnswer(secret []byte, resp *http.Response, state *tls.ConnectionState) (hello, error) {
+func readAnswer(secret string, resp *http.Response, state tls.ConnectionState) (hello, error) {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxHello))
 	if err != nil {
 		return hello{}, err
@@ -113,11 +98,7 @@ func readAnswer(secret []byte, resp *http.Response, state *tls.ConnectionState) 
 	default:
 		return hello{}, fmt.Errorf("it answers %s: %s", resp.Status, bytes.TrimSpace(body))
 	}
-	want, err := sum(secret, "server", state, body)
-	if err != nil {
-		return hello{}, err
-	}
-	if !hmac.Equal([]byte(want), []byte(resp.Header.Get(macHeader))) {
+	if !proves(resp.Header, state, secret, "answers") {
 		return hello{}, errWrongSecret
 	}
 	var theirs hello
@@ -125,7 +106,7 @@ func readAnswer(secret []byte, resp *http.Response, state *tls.ConnectionState) 
 }
 
 // serveHello answers one hello; answer computes ours from theirs and may block while the asker waits.
-func serveHello(w http.ResponseWriter, r *http.Request, secret []byte, answer func(context.Context, hello) hello) {
+func serveHello(w http.ResponseWriter, r *http.Request, secret string, answer func(context.Context, hello) hello) {
 	if r.Method != http.MethodPost || r.TLS == nil {
 		http.Error(w, "POST over TLS", http.StatusMethodNotAllowed)
 		return
@@ -135,8 +116,7 @@ func serveHello(w http.ResponseWriter, r *http.Request, secret []byte, answer fu
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	want, err := sum(secret, "client", r.TLS, body)
-	if err != nil || len(secret) == 0 || !hmac.Equal([]byte(want), []byte(r.Header.Get(macHeader))) {
+	if !proves(r.Header, *r.TLS, secret, "asks") {
 		http.Error(w, "another cluster secret", http.StatusForbidden)
 		return
 	}
@@ -150,13 +130,18 @@ func serveHello(w http.ResponseWriter, r *http.Request, secret []byte, answer fu
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	mac, err := sum(secret, "server", r.TLS, out)
+	proof, err := pki.Proof(*r.TLS, secret, "answers")
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	w.Header().Set(macHeader, mac)
+	w.Header().Set(proofHeader, hex.EncodeToString(proof))
 	_, _ = w.Write(out)
+}
+
+func proves(h http.Header, state tls.ConnectionState, secret, role string) bool {
+	proof, err := hex.DecodeString(h.Get(proofHeader))
+	return err == nil && pki.CheckProof(state, secret, role, proof)
 }
 
 func hostPort(address string, port int) string {

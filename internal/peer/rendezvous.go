@@ -16,7 +16,7 @@ import (
 // others join it.
 type rendezvous struct {
 	self   hello // Name, Address and Expect
-	secret []byte
+	secret string
 	join   []string // host:port of the others, this machine possibly among them
 	log    *slog.Logger
 
@@ -36,7 +36,7 @@ type verdict struct {
 	caHash  string
 }
 
-func newRendezvous(self hello, secret []byte, join []string, log *slog.Logger) *rendezvous {
+func newRendezvous(self hello, secret string, join []string, log *slog.Logger) *rendezvous {
 	return &rendezvous{
 		self: self, secret: secret, join: join, log: log, known: map[string]string{self.Name: self.Address},
 		changed: make(chan struct{}, 1), member: make(chan struct{}),

@@ -1,0 +1,258 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"shoal/internal/api"
+	"shoal/internal/client"
+)
+
+// fault is one row of the README's table of faults.
+type fault struct {
+	name   string
+	hurt   func(t *testing.T, victim string)
+	mend   func(t *testing.T, victim string)
+	moves  bool          // the victim's pods must come up elsewhere
+	failed time.Duration // the most that requests may fail for, in all
+}
+
+var faults = []fault{
+	{
+		name: "process killed", failed: 100 * time.Millisecond,
+		hurt: func(t *testing.T, v string) { shoal(t, "lab", "kill", "--process", v) },
+		mend: func(t *testing.T, v string) { shoal(t, "lab", "start", v) },
+	},
+	{
+		name: "process frozen", failed: 100 * time.Millisecond,
+		hurt: func(t *testing.T, v string) { shoal(t, "lab", "freeze", v) },
+		mend: func(t *testing.T, v string) { shoal(t, "lab", "thaw", v) },
+	},
+	{
+		name: "machine killed", moves: true, failed: 2 * time.Second,
+		hurt: func(t *testing.T, v string) { shoal(t, "lab", "kill", v) },
+		mend: func(t *testing.T, v string) { shoal(t, "lab", "start", v) },
+	},
+	{
+		name: "machine frozen", moves: true, failed: 2 * time.Second,
+		hurt: func(t *testing.T, v string) { shoal(t, "lab", "freeze", "--machine", v) },
+		mend: func(t *testing.T, v string) { shoal(t, "lab", "thaw", v) },
+	},
+	{
+		name: "link cut", moves: true, failed: 2 * time.Second,
+		hurt: func(t *testing.T, v string) { shoal(t, "lab", "cut", v) },
+		mend: func(t *testing.T, _ string) { shoal(t, "lab", "heal") },
+	},
+	{
+		name: "graceful stop", failed: 100 * time.Millisecond,
+		hurt: func(t *testing.T, v string) { shoal(t, "lab", "stop", v) },
+		mend: func(t *testing.T, v string) { shoal(t, "lab", "start", v) },
+	},
+}
+
+// TestFaults hurts the Master's machine in every way, with a client in another machine's pod asking the VIP 50 times a
+// second and a writer at another peer, and prints what each cost.
+func TestFaults(t *testing.T) {
+	c := startLab(t, 3)
+	apply(t, web(6))
+	running(t, c.api, "web", 6, 60*time.Second)
+	runs := 1
+	if n, err := strconv.Atoi(os.Getenv("SHOAL_FAULT_RUNS")); err == nil {
+		runs = n
+	}
+	for _, f := range faults {
+		t.Run(f.name, func(t *testing.T) {
+			var all []cost
+			for run := range runs {
+				all = append(all, c.suffer(t, f, run))
+			}
+			t.Logf("FIGURES %-15s (median of %d) requests failed %d over %v; first write elsewhere after %v; pods elsewhere after %v",
+				f.name, runs, median(all, func(x cost) int { return x.failed }), median(all, func(x cost) time.Duration { return x.span }),
+				median(all, func(x cost) time.Duration { return x.write }), median(all, func(x cost) time.Duration { return x.moved }))
+		})
+	}
+}
+
+// cost is what one fault cost.
+type cost struct {
+	failed             int
+	span, write, moved time.Duration
+}
+
+func median[T int | time.Duration](all []cost, of func(cost) T) T {
+	var v []T
+	for _, c := range all {
+		v = append(v, of(c))
+	}
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
+// suffer runs one fault against the Master's machine.
+func (c *cluster) suffer(t *testing.T, f fault, run int) cost {
+	victim := master(t)
+	living := c.others(victim)
+	asker := fmt.Sprintf("ask-%s-%d", strings.ReplaceAll(f.name, " ", "-"), run)
+	const length = 14 * time.Second
+	before := containers(t, c, victim)
+	startAsking(t, asker, living[1], length)
+	w := startWriting(t, clientFor(t, living[0]), asker)
+
+	hurt := time.Now()
+	f.hurt(t, victim)
+	var x cost
+	x.write = w.firstAfter(t, hurt, 10*time.Second)
+	elsewhere := clientFor(t, living...)
+	if f.moves {
+		running(t, elsewhere, "web", 6, 15*time.Second, victim)
+		x.moved = time.Since(hurt)
+	}
+	a := answers(t, asker, length+15*time.Second)
+	f.mend(t, victim)
+	shoal(t, "wait", "node", victim, "--for", "condition=Ready", "--timeout", "60s")
+	running(t, c.api, "web", 6, 60*time.Second)
+	acked := w.stop()
+	x.failed, x.span = a.failed, a.span
+
+	if a.span > f.failed {
+		t.Errorf("requests failed over %v, at most %v is allowed:\n%s", a.span, f.failed, a.log)
+	}
+	if a.sent < int(length.Seconds())*45 {
+		t.Errorf("only %d requests were sent", a.sent)
+	}
+	if x.write > 3*time.Second {
+		t.Errorf("the first write elsewhere took %v", x.write)
+	}
+	if f.moves && x.moved > 10*time.Second {
+		t.Errorf("the pods took %v to run elsewhere", x.moved)
+	}
+	if !f.moves {
+		if after := containers(t, c, victim); !slices.Equal(before, after) {
+			t.Errorf("containers on %s changed:\n%v\n%v", victim, before, after)
+		}
+	}
+	noneLost(t, c, acked)
+	shoal(t, "delete", "pod", asker, "--now")
+	return x
+}
+
+// containers returns the ids of the web containers on a machine, as the API reports them.
+func containers(t *testing.T, c *cluster, node string) []string {
+	t.Helper()
+	all, err := pods(t.Context(), c.api, "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, p := range all {
+		if p.Spec.NodeName == node {
+			for _, s := range p.Status.ContainerStatuses {
+				ids = append(ids, p.Name+" "+s.ContainerID)
+			}
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// writer creates one ConfigMap after the other and remembers which were acknowledged, and when.
+type writer struct {
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+
+	mu    sync.Mutex
+	acked []string
+	times []time.Time
+	wake  chan struct{}
+}
+
+func startWriting(t *testing.T, api_ client.Interface, prefix string) *writer {
+	ctx, cancel := context.WithCancel(t.Context())
+	w := &writer{cancel: cancel, wake: make(chan struct{}, 1)}
+	t.Cleanup(cancel)
+	w.done.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			name := fmt.Sprintf("%s-%d", prefix, i)
+			cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
+			started := time.Now()
+			one, stop := context.WithTimeout(ctx, 5*time.Second)
+			_, err := api_.Create(one, api.ConfigMaps, cm, client.CreateOptions{})
+			stop()
+			if err == nil {
+				w.mu.Lock()
+				w.acked = append(w.acked, name)
+				w.times = append(w.times, started)
+				w.mu.Unlock()
+				select {
+				case w.wake <- struct{}{}:
+				default:
+				}
+			}
+			select {
+			case <-time.After(10 * time.Millisecond): // a steady trickle, not a load
+			case <-ctx.Done():
+			}
+		}
+	})
+	return w
+}
+
+// firstAfter returns how long after at the first write that was acknowledged, and sent after at, was answered.
+func (w *writer) firstAfter(t *testing.T, at time.Time, limit time.Duration) time.Duration {
+	t.Helper()
+	deadline := time.After(limit)
+	for {
+		w.mu.Lock()
+		for _, sent := range w.times {
+			if sent.After(at) {
+				w.mu.Unlock()
+				return time.Since(at)
+			}
+		}
+		w.mu.Unlock()
+		select {
+		case <-w.wake:
+		case <-deadline:
+			t.Errorf("no write was acknowledged within %v", limit)
+			return limit
+		}
+	}
+}
+
+func (w *writer) stop() []string {
+	w.cancel()
+	w.done.Wait()
+	return w.acked
+}
+
+// noneLost checks that every acknowledged write is there, at every peer.
+func noneLost(t *testing.T, c *cluster, acked []string) {
+	t.Helper()
+	for _, name := range c.names {
+		list, err := clientFor(t, name).List(t.Context(), api.ConfigMaps, client.ListOptions{Namespace: "default"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		there := map[string]bool{}
+		for _, o := range list.Items {
+			there[o.GetName()] = true
+		}
+		for _, a := range acked {
+			if !there[a] {
+				t.Errorf("%s was acknowledged and is not at %s", a, name)
+			}
+		}
+	}
+}

@@ -1,0 +1,155 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"shoal/internal/pki"
+)
+
+// joinPath is where a machine asks to be let in (DESIGN D13).
+const joinPath = "/shoal/v1/join"
+
+// joinRequest asks for a certificate. Either Bearer (a token's id and secret) or Secret proves that it may have one.
+type joinRequest struct {
+	Name    string `json:"name"`
+	Address string `json:"address"` // host:port of the machine's API
+	CSR     []byte `json:"csr"`     // PEM
+	Bearer  string `json:"bearer,omitempty"`
+	Secret  []byte `json:"secret,omitempty"` // MAC of name and CSR with the cluster secret
+}
+
+// joinAnswer is all a machine needs to become a peer.
+type joinAnswer struct {
+	Chain []byte            `json:"chain"` // PEM: the peer's certificate, then the CA's
+	Epoch uint64            `json:"epoch"`
+	Keys  [][]byte          `json:"keys"`  // of gossip, the one to send with first
+	Peers map[string]string `json:"peers"` // known addresses by name
+}
+
+// credential is what a machine joins with.
+type credential struct {
+	caHash string
+	bearer string
+	secret string
+}
+
+// joinMAC proves knowledge of the cluster secret for one request, to whoever signs it in the end.
+func joinMAC(secret, name string, csr []byte) ([]byte, error) {
+	key, err := pki.DeriveKey(secret, "join")
+	if err != nil {
+		return nil, err
+	}
+	mac := hmac.New(sha256.New, key)
+	fmt.Fprintf(mac, "%d:%s", len(name), name)
+	mac.Write(csr)
+	return mac.Sum(nil), nil
+}
+
+// refused is an answer that no other try will change.
+type refused struct{ reason string }
+
+func (e refused) Error() string { return e.reason }
+
+// joinCluster asks the machines at addrs in turn, again and again, until one lets this machine in or refuses for good.
+// Names are resolved at every try. It reports once in a while that it goes on trying.
+func joinCluster(ctx context.Context, addrs []string, c credential, self hello, key *ecdsa.PrivateKey, log *slog.Logger) (joinAnswer, error) {
+	req, err := newJoinRequest(self, c, key)
+	if err != nil {
+		return joinAnswer{}, err
+	}
+	wait, silence := 200*time.Millisecond, time.Now()
+	for {
+		var last error
+		for _, addr := range addrs {
+			answer, err := askToJoin(ctx, addr, c.caHash, req)
+			if err == nil {
+				return answer, nil
+			}
+			var no refused
+			if errors.As(err, &no) {
+				return joinAnswer{}, fmt.Errorf("%s refuses: %w", addr, err)
+			}
+			if ctx.Err() != nil {
+				return joinAnswer{}, ctx.Err()
+			}
+			last = fmt.Errorf("%s: %w", addr, err)
+		}
+		if time.Since(silence) >= 0 {
+			log.Warn("cannot join yet, trying on", "err", last)
+			silence = time.Now().Add(10 * time.Second)
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return joinAnswer{}, ctx.Err()
+		}
+		wait = min(2*wait, 3*time.Second)
+	}
+}
+
+func newJoinRequest(self hello, c credential, key *ecdsa.PrivateKey) (joinRequest, error) {
+	host, _, err := net.SplitHostPort(self.Address)
+	if err != nil {
+		return joinRequest{}, err
+	}
+	csr, err := pki.NewRequest(key, pki.NodePrefix+self.Name, []net.IP{net.ParseIP(host)})
+	if err != nil {
+		return joinRequest{}, err
+	}
+	req := joinRequest{Name: self.Name, Address: self.Address, CSR: csr, Bearer: c.bearer}
+	if c.secret != "" {
+		req.Secret, err = joinMAC(c.secret, self.Name, csr)
+	}
+	return req, err
+}
+
+// askToJoin sends the request to one machine whose cluster's CA has the hash.
+func askToJoin(ctx context.Context, addr, caHash string, req joinRequest) (joinAnswer, error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	body, err := json.Marshal(req)
+	if err != nil {
+		return joinAnswer{}, err
+	}
+	hr, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+addr+joinPath, bytes.NewReader(body))
+	if err != nil {
+		return joinAnswer{}, err
+	}
+	hr.Header.Set("Content-Type", "application/json")
+	t := &http.Transport{TLSClientConfig: pki.PinnedTLS(caHash, "http/1.1"), DisableKeepAlives: true}
+	resp, err := t.RoundTrip(hr)
+	if err != nil {
+		var alert tls.AlertError
+		if strings.Contains(err.Error(), "belongs to another cluster") || errors.As(err, &alert) {
+			return joinAnswer{}, refused{err.Error()}
+		}
+		return joinAnswer{}, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return joinAnswer{}, err
+	}
+	switch resp.StatusCode {
+	case http.StatusOK:
+		var a joinAnswer
+		return a, json.Unmarshal(b, &a)
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict, http.StatusBadRequest:
+		return joinAnswer{}, refused{strings.TrimSpace(string(b))}
+	}
+	return joinAnswer{}, fmt.Errorf("%s: %s", resp.Status, bytes.TrimSpace(b))
+}

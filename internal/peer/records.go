@@ -1,0 +1,141 @@
+package peer
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"shoal/consensus/store"
+	"shoal/internal/pki"
+)
+
+// Keys of what peers keep in the store about themselves. No API kind has them.
+const (
+	peerPrefix  store.Key = "/shoal/peers/"
+	sealPrefix  store.Key = "/shoal/ca/"
+	tokenPrefix store.Key = "/shoal/tokens/"
+)
+
+// caPurpose is what the CA's key is sealed for.
+const caPurpose = "shoal ca key"
+
+// peerRecord is a machine that has been let in.
+type peerRecord struct {
+	Name      string    `json:"name"`
+	Address   string    `json:"address"` // of its API, when it joined
+	PublicKey []byte    `json:"publicKey"`
+	Joined    time.Time `json:"joined"`
+}
+
+// publicKey returns the key that blobs for the peer are sealed to.
+func (r peerRecord) publicKey() (*ecdsa.PublicKey, error) {
+	k, err := ecdsa.ParseUncompressedPublicKey(curve, r.PublicKey)
+	if err != nil {
+		return nil, fmt.Errorf("public key of peer %s: %w", r.Name, err)
+	}
+	return k, nil
+}
+
+// tokenRecord is a join token. The secret itself is not stored.
+type tokenRecord struct {
+	ID       string    `json:"id"`
+	Hash     []byte    `json:"hash"` // SHA-256 of the bearer
+	UsesLeft int       `json:"usesLeft"`
+	Expires  time.Time `json:"expires"`
+}
+
+// log is what the records need of consensus.
+type log interface {
+	Store() *store.Store
+	Propose(ctx context.Context, txn store.Txn) (store.Result, error)
+}
+
+// read decodes one record; false when there is none.
+func read[T any](l log, key store.Key) (T, store.Rev, bool, error) {
+	var out T
+	kv, ok, err := l.Store().Get(key, 0)
+	if err != nil || !ok {
+		return out, 0, false, err
+	}
+	if err := json.Unmarshal(kv.Value, &out); err != nil {
+		return out, 0, false, fmt.Errorf("record %s: %w", key, err)
+	}
+	return out, kv.Mod, true, nil
+}
+
+// readAll decodes every record below prefix.
+func readAll[T any](l log, prefix store.Key) ([]T, error) {
+	page, err := l.Store().List(prefix, "", 0, 0)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]T, 0, len(page.KVs))
+	for _, kv := range page.KVs {
+		var one T
+		if err := json.Unmarshal(kv.Value, &one); err != nil {
+			return nil, fmt.Errorf("record %s: %w", kv.Key, err)
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+// put is the operation that stores a record.
+func put(key store.Key, record any) (store.Op, error) {
+	b, err := json.Marshal(record)
+	return store.Op{Key: key, Value: b}, err
+}
+
+// sealCA seals the CA's key to every given peer that has no copy yet.
+func sealCA(ctx context.Context, l log, ca *pki.CA, peers []string) error {
+	pem, err := ca.KeyPEM()
+	if err != nil {
+		return err
+	}
+	for _, name := range peers {
+		key := sealPrefix + store.Key(name)
+		if _, ok, err := l.Store().Get(key, 0); err != nil || ok {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		record, _, ok, err := read[peerRecord](l, peerPrefix+store.Key(name))
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		pub, err := record.publicKey()
+		if err != nil {
+			return err
+		}
+		blob, err := pki.Seal(pub, caPurpose, pem)
+		if err != nil {
+			return err
+		}
+		if _, err := l.Propose(ctx, store.Txn{Ops: []store.Op{{Key: key, Value: blob}}}); err != nil {
+			return fmt.Errorf("store the CA key for %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// openCA opens this peer's copy of the CA's key.
+func openCA(l log, id *pki.Identity) (*pki.CA, error) {
+	kv, ok, err := l.Store().Get(sealPrefix+store.Key(id.Peer()), 0)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fmt.Errorf("%s has no copy of the CA's key yet: only voters have", id.Peer())
+	}
+	pem, err := pki.Open(id.Key(), caPurpose, kv.Value)
+	if err != nil {
+		return nil, err
+	}
+	return pki.ParseCA(id.CAPEM(), pem)
+}

@@ -1,0 +1,195 @@
+package peer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"shoal/internal/api"
+	"shoal/internal/pki"
+)
+
+// masterWait is how long a request waits for a Master before it is refused.
+const masterWait = 5 * time.Second
+
+// serve answers HTTP on the mux's connections until ctx ends, and then lets requests under way end for a moment.
+func (p *Peer) serve(ctx context.Context) error {
+	srv := &http.Server{Handler: p.routes(), ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 5 * time.Minute, ErrorLog: quietLog()}
+	h2 := &http2.Server{MaxConcurrentStreams: 1000}
+	if err := http2.ConfigureServer(srv, h2); err != nil {
+		return err
+	}
+	srv.TLSNextProto[protoPeer] = srv.TLSNextProto["h2"]
+	stopped := context.AfterFunc(ctx, func() {
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if srv.Shutdown(grace) != nil {
+			_ = srv.Close()
+		}
+	})
+	defer stopped()
+	if err := srv.Serve(p.mux.http); err != nil && !errors.Is(err, http.ErrServerClosed) && ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// routes are the paths that are not the Kubernetes API's. Those below /peer/ are for peers only.
+func (p *Peer) routes() http.Handler {
+	m := http.NewServeMux()
+	m.HandleFunc(helloPath, func(w http.ResponseWriter, r *http.Request) {
+		serveHello(w, r, p.cfg.ClusterSecret, p.answerHello)
+	})
+	m.HandleFunc("POST "+joinPath, p.serveJoin)
+	m.Handle("POST /peer/join", p.peerOnly(p.serveJoin))
+	m.Handle("POST /peer/certificate", p.peerOnly(p.serveCertificate))
+	m.Handle("POST /peer/admin", p.peerOnly(p.serveAdminCertificate))
+	m.Handle("POST /peer/consensus/{method}", p.peerOnly(p.serveConsensus))
+	m.Handle("/peer/pods/", p.peerOnly(http.StripPrefix("/peer/pods", p.node.Server()).ServeHTTP))
+	m.Handle("/", p.apiHandler)
+	return m
+}
+
+// peerOnly lets only other peers through: the connection must have negotiated a protocol that only peers may.
+func (p *Peer) peerOnly(h http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS == nil || r.TLS.NegotiatedProtocol != protoPeer && r.TLS.NegotiatedProtocol != protoStream || pki.PeerName(*r.TLS) == "" {
+			http.Error(w, "for peers only", http.StatusForbidden)
+			return
+		}
+		h(w, r)
+	})
+}
+
+func (p *Peer) answerHello(context.Context, hello) hello {
+	return hello{Name: p.cfg.Name, Address: p.address(), Member: true, CAHash: pki.Hash(p.id.CA())}
+}
+
+// serveJoin lets a machine in, or passes its request on to the Master, once.
+func (p *Peer) serveJoin(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64<<10))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	var req joinRequest
+	if err := json.Unmarshal(body, &req); err != nil {
+		http.Error(w, "not a join request: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	p.onMaster(w, r, body, "/peer/join", func(ctx context.Context) (any, error) { return p.admit(ctx, req) })
+}
+
+// onMaster runs f if this peer is the Master; else it asks the Master once, at a path for peers.
+func (p *Peer) onMaster(w http.ResponseWriter, r *http.Request, body []byte, path string, f func(context.Context) (any, error)) {
+	ctx, cancel := context.WithTimeout(r.Context(), 2*masterWait)
+	defer cancel()
+	master, err := p.waitMaster(ctx)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	if master == p.cfg.Name {
+		out, err := f(ctx)
+		answer(w, out, err)
+		return
+	}
+	if r.URL.Path == path {
+		fail(w, failf(http.StatusServiceUnavailable, "%s is not the Master any more", p.cfg.Name))
+		return
+	}
+	b, err := p.transport.post(ctx, master, path, body)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(b)
+}
+
+// waitMaster returns the Master's name; it waits a bounded time for there to be one.
+func (p *Peer) waitMaster(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, masterWait)
+	defer cancel()
+	for {
+		changed := p.raft.Changed()
+		if id, ok := p.raft.Leader(); ok {
+			return string(id), nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return "", failf(http.StatusServiceUnavailable, "no Master is known: is a majority of the voters up?")
+		}
+	}
+}
+
+// serveCertificate renews the asking peer's certificate.
+func (p *Peer) serveCertificate(w http.ResponseWriter, r *http.Request) {
+	p.signFor(w, r, "/peer/certificate", func(asker string, csr *certRequest) ([]byte, error) {
+		return csr.ca.IssuePeer(csr.req, p.profile(asker), p.now())
+	})
+}
+
+// serveAdminCertificate gives a voter's operator an administrator's certificate. Voters hold the CA's key anyway; other
+// peers' operators use a kubeconfig.
+func (p *Peer) serveAdminCertificate(w http.ResponseWriter, r *http.Request) {
+	p.signFor(w, r, "/peer/admin", func(asker string, csr *certRequest) ([]byte, error) {
+		if !p.isVoter(asker) {
+			return nil, failf(http.StatusForbidden, "%s is no voter", asker)
+		}
+		return csr.ca.IssueClient(csr.req, pki.AdminUser, []string{pki.MastersGroup}, 0, p.now())
+	})
+}
+
+func (p *Peer) serveConsensus(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 8<<20))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	out, err := p.raft.Handle(r.Context(), peerID(pki.PeerName(*r.TLS)), r.PathValue("method"), body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = w.Write(out)
+}
+
+// answer writes a result as JSON, or its error as text.
+func answer(w http.ResponseWriter, out any, err error) {
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	b, err := json.Marshal(out)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(b)
+}
+
+func fail(w http.ResponseWriter, err error) { http.Error(w, err.Error(), codeOf(err)) }
+
+// list is the cluster as this peer sees it.
+func (p *Peer) list() api.PeerList {
+	st := p.raft.Status()
+	out := api.PeerList{
+		Peer: p.cfg.Name, ClusterID: p.memory.ClusterID, Term: st.Term, Revision: uint64(p.raft.Store().Rev()), Version: p.version,
+	}
+	if id, ok := p.raft.Leader(); ok {
+		out.Master, out.Quorum = string(id), p.Liveness(string(id)) == api.Alive || string(id) == p.cfg.Name
+	}
+	for _, m := range p.members() {
+		m.Role = p.role(m.Name, out.Master)
+		out.Peers = append(out.Peers, m)
+	}
+	return out
+}

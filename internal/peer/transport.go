@@ -1,0 +1,149 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"shoal/internal/pki"
+)
+
+// dialTimeout bounds a connection to another peer. Peers are near; one that does not answer by then is away.
+const dialTimeout = 2 * time.Second
+
+// transport reaches other peers by name, wherever they are now. It is safe for concurrent use.
+type transport struct {
+	id      *pki.Identity
+	address func(name string) (string, bool) // host:port of a peer's API
+
+	h2 *http2.Transport // requests, many on one connection
+	h1 *http.Transport  // requests that upgrade
+}
+
+func newTransport(id *pki.Identity, address func(string) (string, bool)) *transport {
+	t := &transport{id: id, address: address}
+	t.h2 = &http2.Transport{
+		// A peer's name is the host of its URLs.
+		DialTLSContext: func(ctx context.Context, _, addr string, _ *tls.Config) (net.Conn, error) {
+			return t.dial(ctx, host(addr), protoPeer)
+		},
+		ReadIdleTimeout: 2 * time.Second, // a connection to a machine that is gone must not be waited for
+		PingTimeout:     time.Second,
+	}
+	t.h1 = &http.Transport{
+		DialTLSContext:    func(ctx context.Context, _, addr string) (net.Conn, error) { return t.dial(ctx, host(addr), protoStream) },
+		DisableKeepAlives: true,
+	}
+	return t
+}
+
+func host(addr string) string {
+	if h, _, err := net.SplitHostPort(addr); err == nil {
+		return h
+	}
+	return addr
+}
+
+// dial connects to the named peer with one of our protocols and makes sure that it is that peer.
+func (t *transport) dial(ctx context.Context, name, proto string) (net.Conn, error) {
+	addr, ok := t.address(name)
+	if !ok {
+		return nil, fmt.Errorf("dial peer %s: its address is not known", name)
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	raw, err := (&net.Dialer{KeepAlive: 5 * time.Second}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("dial peer %s: %w", name, err)
+	}
+	conn := tls.Client(raw, pki.PeerTLS(t.id, name, proto))
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, fmt.Errorf("dial peer %s at %s: %w", name, addr, err)
+	}
+	return conn, nil
+}
+
+// RoundTripTo sends a request to a peer. One that upgrades gets a connection of its own.
+func (t *transport) RoundTripTo(name string, r *http.Request) (*http.Response, error) {
+	out := r.Clone(r.Context())
+	out.URL.Scheme, out.URL.Host, out.Host = "https", name, ""
+	out.RequestURI = ""
+	if r.Header.Get("Upgrade") != "" {
+		return t.h1.RoundTrip(out)
+	}
+	return t.h2.RoundTrip(out)
+}
+
+// post calls another peer and returns the body of its answer; an answer that is no success is an httpError.
+func (t *transport) post(ctx context.Context, name, path string, body []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+name+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := t.h2.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 8<<20))
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, httpError{resp.StatusCode, string(bytes.TrimSpace(b))}
+	}
+	return b, nil
+}
+
+// raftStream is hashicorp/raft's transport over our listener.
+type raftStream struct {
+	*queue
+	transport *transport
+}
+
+// Dial connects to a peer's raft; its address is its name (DESIGN D10).
+func (s raftStream) Dial(name string, timeout time.Duration) (net.Conn, error) {
+	if timeout <= 0 {
+		timeout = dialTimeout
+	}
+	// hashicorp/raft gives no context: the timeout is all that bounds the call.
+	ctx, cancel := context.WithTimeout(s.background(), timeout)
+	defer cancel()
+	return s.transport.dial(ctx, name, protoRaft)
+}
+
+// background returns a context that ends with the listener.
+func (s raftStream) background() context.Context { return listenerContext{s.queue.done} }
+
+// listenerContext is done when a listener has been closed.
+type listenerContext struct{ done <-chan struct{} }
+
+func (c listenerContext) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (c listenerContext) Done() <-chan struct{}       { return c.done }
+func (c listenerContext) Value(any) any               { return nil }
+func (c listenerContext) Err() error {
+	select {
+	case <-c.done:
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
+// codeOf returns the status an error should have on the wire.
+func codeOf(err error) int {
+	var he httpError
+	if errors.As(err, &he) {
+		return he.code
+	}
+	return http.StatusInternalServerError
+}
