@@ -106,8 +106,8 @@ func alignClusterIPs(spec, old *corev1.ServiceSpec) {
 		spec.ClusterIPs = nil
 	case !sameIP && sameIPs:
 		spec.ClusterIPs = []string{spec.ClusterIP}
-	case sameIP && !sameIPs && len(spec.ClusterIPs) == 0:
-		spec.ClusterIP = ""
+	case sameIP && len(spec.ClusterIPs) == 0:
+		spec.ClusterIPs = slices.Clone(old.ClusterIPs)
 	}
 }
 
@@ -135,13 +135,10 @@ func prepareServiceUpdate(updated, old *corev1.Service) {
 	updated.Status = *old.Status.DeepCopy()
 	spec, was := &updated.Spec, &old.Spec
 	external, wasExternal := spec.Type == corev1.ServiceTypeExternalName, was.Type == corev1.ServiceTypeExternalName
-	alignClusterIPs(spec, was)
 	if !external && !wasExternal {
-		if spec.ClusterIP == "" {
-			spec.ClusterIP = was.ClusterIP
-		}
-		if len(spec.ClusterIPs) == 0 && spec.ClusterIP == was.ClusterIP {
-			spec.ClusterIPs = slices.Clone(was.ClusterIPs)
+		// Both empty: a manifest that never named an address. One emptied: a wish that validation refuses.
+		if spec.ClusterIP == "" && len(spec.ClusterIPs) == 0 {
+			spec.ClusterIP, spec.ClusterIPs = was.ClusterIP, slices.Clone(was.ClusterIPs)
 		}
 		if len(spec.IPFamilies) == 0 && spec.IPFamilyPolicy == nil {
 			spec.IPFamilies = slices.Clone(was.IPFamilies)
@@ -150,6 +147,7 @@ func prepareServiceUpdate(updated, old *corev1.Service) {
 			}
 		}
 	}
+	alignClusterIPs(spec, was)
 	keepNodePorts(updated, old)
 	dropOutOfType(updated, old)
 	defaultFamilies(spec)

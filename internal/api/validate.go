@@ -1,10 +1,25 @@
 package api
 
 import (
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
+
+// The functions here are the words of validation: each says one thing about one value and returns what is wrong.
+
+// each turns the library's plain messages about a value into errors.
+func each(at *field.Path, value any, messages []string) field.ErrorList {
+	var errs field.ErrorList
+	for _, m := range messages {
+		errs = append(errs, field.Invalid(at, value, m))
+	}
+	return errs
+}
 
 func notNegative(n int64, at *field.Path) field.ErrorList {
 	if n < 0 {
@@ -12,31 +27,80 @@ func notNegative(n int64, at *field.Path) field.ErrorList {
 	}
 	return nil
 }
-func validateNamespace(*corev1.Namespace) field.ErrorList                         { return nil }
-func validateNamespaceUpdate(_, _ *corev1.Namespace) field.ErrorList              { return nil }
-func validatePod(*corev1.Pod) field.ErrorList                                     { return nil }
-func validatePodUpdate(_, _ *corev1.Pod) field.ErrorList                          { return nil }
-func validateNode(*corev1.Node) field.ErrorList                                   { return nil }
-func validateNodeUpdate(_, _ *corev1.Node) field.ErrorList                        { return nil }
-func validateService(*corev1.Service) field.ErrorList                             { return nil }
-func validateServiceUpdate(_, _ *corev1.Service) field.ErrorList                  { return nil }
-func validateReplicationController(*corev1.ReplicationController) field.ErrorList { return nil }
-func validateReplicationControllerUpdate(_, _ *corev1.ReplicationController) field.ErrorList {
+
+func required(s string, at *field.Path) field.ErrorList {
+	if s == "" {
+		return field.ErrorList{field.Required(at, "")}
+	}
 	return nil
 }
-func validateEndpoints(*corev1.Endpoints) field.ErrorList            { return nil }
-func validateEndpointsUpdate(_, _ *corev1.Endpoints) field.ErrorList { return nil }
-func validateEvent(*corev1.Event) field.ErrorList                    { return nil }
-func validateConfigMap(*corev1.ConfigMap) field.ErrorList            { return nil }
-func validateConfigMapUpdate(_, _ *corev1.ConfigMap) field.ErrorList { return nil }
-func validateSecret(*corev1.Secret) field.ErrorList                  { return nil }
-func validateSecretUpdate(_, _ *corev1.Secret) field.ErrorList       { return nil }
-func validateNamespaceStatus(_, _ *corev1.Namespace) field.ErrorList { return nil }
-func validatePodStatus(_, _ *corev1.Pod) field.ErrorList             { return nil }
-func validateNodeStatus(_, _ *corev1.Node) field.ErrorList           { return nil }
-func validateServiceStatus(_, _ *corev1.Service) field.ErrorList     { return nil }
-func validateReplicationControllerStatus(_, _ *corev1.ReplicationController) field.ErrorList {
+
+func isLabel(s string, at *field.Path) field.ErrorList {
+	return each(at, s, validation.IsDNS1123Label(s))
+}
+
+func isSubdomain(s string, at *field.Path) field.ErrorList {
+	return each(at, s, validation.IsDNS1123Subdomain(s))
+}
+
+func isQualifiedName(s string, at *field.Path) field.ErrorList {
+	return each(at, s, validation.IsQualifiedName(s))
+}
+
+// nameRequired wants a name of another object.
+func nameRequired(s string, at *field.Path) field.ErrorList {
+	if s == "" {
+		return field.ErrorList{field.Required(at, "")}
+	}
+	return isSubdomain(s, at)
+}
+
+func isPort(n int32, at *field.Path) field.ErrorList {
+	return each(at, n, validation.IsValidPortNum(int(n)))
+}
+
+func isPortOrName(p intstr.IntOrString, at *field.Path) field.ErrorList {
+	if p.Type == intstr.Int {
+		return each(at, p.IntValue(), validation.IsValidPortNum(p.IntValue()))
+	}
+	return each(at, p.StrVal, validation.IsValidPortName(p.StrVal))
+}
+
+func isIP(s string, at *field.Path) field.ErrorList {
+	return validation.IsValidIPForLegacyField(at, s, true, nil)
+}
+
+// oneOf wants one of the supported values; empty is missing.
+func oneOf[T ~string](v T, at *field.Path, supported ...T) field.ErrorList {
+	switch {
+	case v == "":
+		return field.ErrorList{field.Required(at, "")}
+	case !slices.Contains(supported, v):
+		return field.ErrorList{field.NotSupported(at, v, supported)}
+	}
 	return nil
 }
-func validateEndpointSlice(*discoveryv1.EndpointSlice) field.ErrorList            { return nil }
-func validateEndpointSliceUpdate(_, _ *discoveryv1.EndpointSlice) field.ErrorList { return nil }
+
+// optionalOneOf is oneOf for a pointer that may be nil.
+func optionalOneOf[T ~string](v *T, at *field.Path, supported ...T) field.ErrorList {
+	if v == nil || slices.Contains(supported, *v) {
+		return nil
+	}
+	return field.ErrorList{field.NotSupported(at, *v, supported)}
+}
+
+func unchanged(updated, old any, at *field.Path) field.ErrorList {
+	return apivalidation.ValidateImmutableField(updated, old, at)
+}
+
+func isSame(a, b any) bool { return equality.Semantic.DeepEqual(a, b) }
+
+// a set of what was seen finds duplicates.
+type seen[T comparable] map[T]bool
+
+// add reports whether v was there already.
+func (s seen[T]) add(v T) bool {
+	had := s[v]
+	s[v] = true
+	return had
+}

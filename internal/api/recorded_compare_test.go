@@ -1,0 +1,197 @@
+package api
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"sort"
+	"strings"
+	"testing"
+)
+
+// agreement runs the recorded sequences of a file and reports cases that differ and are not expected to.
+func agreement(t *testing.T, file string, expected map[string]string, atLeast float64) {
+	t.Helper()
+	var s *server
+	seq, total, agreed := "", 0, 0
+	for _, r := range readRecorded(t, file) {
+		if r.Seq != seq {
+			s, seq = newServer(), r.Seq
+		}
+		if r.Request.Raw != nil {
+			continue
+		}
+		total++
+		got, err := s.do(&r)
+		diff := ""
+		if err != nil {
+			diff = err.Error()
+		} else {
+			diff = compareAnswers(r.Response, got)
+		}
+		reason, known := expected[r.ID]
+		switch {
+		case diff == "" && known:
+			t.Errorf("%s agrees now: it is no difference any more", r.ID)
+			agreed++
+		case diff == "":
+			agreed++
+		case known:
+			t.Logf("%s differs: %s", r.ID, reason)
+		default:
+			t.Errorf("%s: %s", r.ID, diff)
+		}
+	}
+	share := 100 * float64(agreed) / float64(total)
+	t.Logf("%s: %d of %d agree (%.1f %%)", file, agreed, total, share)
+	if share < atLeast {
+		t.Errorf("only %.1f %% agree, want %.1f %%", share, atLeast)
+	}
+}
+
+func compareAnswers(want, got answer) string {
+	if want.Code != got.Code {
+		return fmt.Sprintf("code %d, want %d; causes %v, want %v", got.Code, want.Code, got.Causes, want.Causes)
+	}
+	// Kubernetes looks at metadata more than once in an update and says everything as often; once is enough.
+	if w, g := causes(want), causes(got); !slices.Equal(w, g) {
+		return fmt.Sprintf("causes %v, want %v", g, w)
+	}
+	if want.Object == nil || want.Code >= 300 {
+		return ""
+	}
+	return missing(withoutAdmission(want.Object), got.Object, "")
+}
+
+func causes(a answer) []string {
+	var all []string
+	for _, c := range a.Causes {
+		all = append(all, c.Field+" "+c.Reason)
+	}
+	sort.Strings(all)
+	return slices.Compact(all)
+}
+
+// withoutAdmission removes what plugins, not this package, put into a recorded object.
+func withoutAdmission(o any) any {
+	m, ok := o.(map[string]any)
+	if !ok {
+		return o
+	}
+	spec, _ := m["spec"].(map[string]any)
+	switch m["kind"] {
+	case "Pod":
+		for _, name := range []string{"tolerations", "priority", "preemptionPolicy", "serviceAccount", "serviceAccountName"} {
+			delete(spec, name)
+		}
+		dropTokenVolume(spec, "volumes")
+		for _, list := range []string{"containers", "initContainers"} {
+			items, _ := spec[list].([]any)
+			for _, c := range items {
+				dropTokenVolume(c.(map[string]any), "volumeMounts")
+			}
+		}
+		delete(m["metadata"].(map[string]any), "generation")
+	case "Node":
+		delete(spec, "taints")
+	case "Table":
+		delete(m, "metadata")
+	}
+	return m
+}
+
+func dropTokenVolume(of map[string]any, field string) {
+	items, _ := of[field].([]any)
+	items = slices.DeleteFunc(items, func(v any) bool {
+		name, _ := v.(map[string]any)["name"].(string)
+		return strings.HasPrefix(name, "kube-api-access-")
+	})
+	if len(items) == 0 {
+		delete(of, field)
+	} else {
+		of[field] = items
+	}
+}
+
+// missing names the first field of want that got lacks or has with another value; got may have more fields.
+func missing(want, got any, at string) string {
+	switch w := want.(type) {
+	case map[string]any:
+		g, ok := got.(map[string]any)
+		if !ok {
+			return fmt.Sprintf("%s is %v, want an object", at, got)
+		}
+		for _, name := range sortedKeys(w) {
+			if w[name] == nil || (g[name] == nil && isEmpty(w[name])) {
+				continue
+			}
+			if diff := missing(w[name], g[name], at+"."+name); diff != "" {
+				return diff
+			}
+		}
+	case []any:
+		g, ok := got.([]any)
+		if !ok && len(w) > 0 || len(g) != len(w) {
+			return fmt.Sprintf("%s is %v, want %v", at, got, want)
+		}
+		for i := range w {
+			if diff := missing(w[i], g[i], fmt.Sprintf("%s[%d]", at, i)); diff != "" {
+				return diff
+			}
+		}
+	default:
+		if !matches(want, got) {
+			return fmt.Sprintf("%s is %v, want %v", at, got, want)
+		}
+	}
+	return ""
+}
+
+func isEmpty(v any) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		return len(v) == 0
+	case []any:
+		return len(v) == 0
+	case string:
+		return v == ""
+	}
+	return false
+}
+
+func sortedKeys(m map[string]any) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+// matches compares leaves; a placeholder stands for any text.
+func matches(want, got any) bool {
+	w, ok := want.(string)
+	if !ok {
+		return reflect.DeepEqual(want, got)
+	}
+	w = strings.ReplaceAll(w, "{ns}", testNamespace)
+	g := fmt.Sprint(got)
+	for _, p := range []string{"<ip>", "<port>", "<age>", "<rand>", "<time>"} {
+		if before, after, ok := strings.Cut(w, p); ok {
+			return got != nil && strings.HasPrefix(g, before) && (strings.Contains(after, "<") || strings.HasSuffix(g, after))
+		}
+	}
+	return w == got
+}
+
+func TestRecordedDefaults(t *testing.T) {
+	agreement(t, "default", map[string]string{}, 95)
+}
+
+func TestRecordedValidation(t *testing.T) {
+	agreement(t, "validation", map[string]string{}, 95)
+}
+
+func TestRecordedTables(t *testing.T) {
+	agreement(t, "table", map[string]string{}, 95)
+}
