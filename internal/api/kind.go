@@ -80,12 +80,27 @@ func (k *Kind) GVR() schema.GroupVersionResource {
 
 // ValidateMeta returns every problem of the metadata of a new object.
 func (k *Kind) ValidateMeta(o Object) field.ErrorList {
-	return validation.ValidateObjectMetaAccessor(o, k.Namespaced, k.ValidateName, field.NewPath("metadata"))
+	errs := validation.ValidateObjectMetaAccessor(o, k.Namespaced, k.ValidateName, field.NewPath("metadata"))
+	return append(errs, k.validateFinalizers(o)...)
 }
 
-// ValidateMetaUpdate returns every problem of the metadata of updated, given that old is stored.
+// ValidateMetaUpdate returns every problem of the metadata of updated, given that old is stored. Updated must have a
+// resourceVersion by now, and old's creation time, UID and deletion time where the client gave none.
 func (k *Kind) ValidateMetaUpdate(updated, old Object) field.ErrorList {
-	return validation.ValidateObjectMetaAccessorUpdate(updated, old, field.NewPath("metadata"))
+	errs := validation.ValidateObjectMetaAccessorUpdate(updated, old, field.NewPath("metadata"))
+	return append(errs, k.validateFinalizers(updated)...)
+}
+
+// validateFinalizers wants names that say whose they are. Events are as lenient as they always were.
+func (k *Kind) validateFinalizers(o Object) field.ErrorList {
+	if k.Kind == "Event" {
+		return nil
+	}
+	var errs field.ErrorList
+	for i, name := range o.GetFinalizers() {
+		errs = append(errs, ownedFinalizer(name, field.NewPath("metadata", "finalizers").Index(i))...)
+	}
+	return errs
 }
 
 // HasSubresource reports whether name is served below the kind's objects.

@@ -21,7 +21,12 @@ func agreement(t *testing.T, file string, expected map[string]string, atLeast fl
 		if r.Request.Raw != nil {
 			continue
 		}
-		total++
+		reason, known := expected[r.ID]
+		if strings.HasSuffix(reason, "to answer") {
+			t.Logf("%s is %s", r.ID, reason)
+		} else {
+			total++
+		}
 		got, err := s.do(&r)
 		diff := ""
 		if err != nil {
@@ -29,7 +34,6 @@ func agreement(t *testing.T, file string, expected map[string]string, atLeast fl
 		} else {
 			diff = compareAnswers(r.Response, got)
 		}
-		reason, known := expected[r.ID]
 		switch {
 		case diff == "" && known:
 			t.Errorf("%s agrees now: it is no difference any more", r.ID)
@@ -60,7 +64,10 @@ func compareAnswers(want, got answer) string {
 	if want.Object == nil || want.Code >= 300 {
 		return ""
 	}
-	return missing(withoutAdmission(want.Object), got.Object, "")
+	expected := withoutAdmission(want.Object)
+	byName(expected)
+	byName(got.Object)
+	return missing(expected, got.Object, "")
 }
 
 func causes(a answer) []string {
@@ -96,8 +103,38 @@ func withoutAdmission(o any) any {
 		delete(spec, "taints")
 	case "Table":
 		delete(m, "metadata")
+		newRestarts(m)
 	}
 	return m
+}
+
+// newRestarts turns the number of restarts into the text that it has become since.
+func newRestarts(table map[string]any) {
+	columns, _ := table["columnDefinitions"].([]any)
+	for i, c := range columns {
+		c := c.(map[string]any)
+		if c["name"] != "Restarts" {
+			continue
+		}
+		c["type"] = "string"
+		rows, _ := table["rows"].([]any)
+		for _, r := range rows {
+			cells := r.(map[string]any)["cells"].([]any)
+			if cells[i] != 0.0 {
+				cells[i] = fmt.Sprintf("%v<restarts>", cells[i])
+			} else {
+				cells[i] = "0"
+			}
+		}
+	}
+}
+
+// byName sorts a table's rows by their first cell, since lists have no promised order.
+func byName(table any) {
+	m, _ := table.(map[string]any)
+	rows, _ := m["rows"].([]any)
+	name := func(v any) string { return fmt.Sprint(v.(map[string]any)["cells"]) }
+	sort.SliceStable(rows, func(i, j int) bool { return name(rows[i]) < name(rows[j]) })
 }
 
 func dropTokenVolume(of map[string]any, field string) {
@@ -176,7 +213,7 @@ func matches(want, got any) bool {
 	}
 	w = strings.ReplaceAll(w, "{ns}", testNamespace)
 	g := fmt.Sprint(got)
-	for _, p := range []string{"<ip>", "<port>", "<age>", "<rand>", "<time>"} {
+	for _, p := range []string{"<ip>", "<port>", "<age>", "<rand>", "<time>", "<restarts>"} {
 		if before, after, ok := strings.Cut(w, p); ok {
 			return got != nil && strings.HasPrefix(g, before) && (strings.Contains(after, "<") || strings.HasSuffix(g, after))
 		}
@@ -185,13 +222,35 @@ func matches(want, got any) bool {
 }
 
 func TestRecordedDefaults(t *testing.T) {
-	agreement(t, "default", map[string]string{}, 95)
+	agreement(t, "default", nil, 100)
 }
 
 func TestRecordedValidation(t *testing.T) {
-	agreement(t, "validation", map[string]string{}, 95)
+	const (
+		registry  = "the registry's to answer"
+		allocator = "the allocator's to answer"
+		admission = "an admission plugin's to answer"
+	)
+	agreement(t, "validation", map[string]string{
+		"invalid-configmap/meta-rv-set":   registry,
+		"invalid-pod/meta-rv-set":         registry,
+		"immutable-pod/rv-bad":            registry,
+		"invalid-namespace/exists":        registry,
+		"taken/free":                      registry,
+		"invalid-service/clusterip-taken": allocator,
+		"invalid-service/nodeport-out":    allocator,
+		"taken/nodeport-taken":            allocator,
+		"taken/clusterip-taken":           allocator,
+		"taken/nodeport-free-again":       allocator,
+		"invalid-pod/sa-missing":          admission,
+		"invalid-pod/priority-missing":    admission,
+		"invalid-pod/priority-set":        admission,
+		"invalid-pod/runtimeclass":        admission,
+		"invalid-pod/meta-ownerref-empty": "the library now says required, with the index",
+		"invalid-service/lbclass-type":    "the field did not exist then and was dropped",
+	}, 99)
 }
 
 func TestRecordedTables(t *testing.T) {
-	agreement(t, "table", map[string]string{}, 95)
+	agreement(t, "table", nil, 100)
 }

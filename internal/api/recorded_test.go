@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -41,7 +42,7 @@ type recorded struct {
 }
 
 type answer struct {
-	Code   int    `json:"code"`
+	Code   int `json:"code"`
 	Causes []struct {
 		Field  string `json:"field"`
 		Reason string `json:"reason"`
@@ -216,7 +217,12 @@ func (s *server) create(k *Kind, namespace string, body []byte) (Object, error) 
 	if err := invalid(k, o, errs); err != nil {
 		return nil, err
 	}
+	if s.objects[key(k, namespace, o.GetName())] != nil {
+		return nil, apierrors.NewAlreadyExists(k.GVR().GroupResource(), o.GetName())
+	}
 	s.allocate(o)
+	o.SetResourceVersion("7")
+	o.SetUID("u")
 	o.SetCreationTimestamp(metav1.Unix(1600000000, 0))
 	at := key(k, namespace, o.GetName())
 	s.objects[at] = o
@@ -269,11 +275,14 @@ func (s *server) patch(k *Kind, namespace, name, sub, contentType string, patch 
 	if err != nil {
 		return nil, err
 	}
-	decoded, _, err := s.codecs.Decode(after, MediaJSON, metav1.FieldValidationIgnore, k.GroupVersionKind)
-	if err != nil {
+	updated := k.New()
+	if err := json.Unmarshal(after, updated); err != nil {
 		return nil, err
 	}
-	updated := decoded.(Object)
+	updated.GetObjectKind().SetGroupVersionKind(k.GroupVersionKind)
+	if updated.GetResourceVersion() != old.GetResourceVersion() {
+		return nil, apierrors.NewConflict(k.GVR().GroupResource(), name, nil)
+	}
 	if updated.GetName() != name || updated.GetNamespace() != namespace {
 		return nil, apierrors.NewBadRequest("the name or namespace of the object does not match the URL")
 	}
@@ -299,8 +308,19 @@ func (s *server) patch(k *Kind, namespace, name, sub, contentType string, patch 
 		return nil, err
 	}
 	s.allocate(updated)
+	if k.Generation && !reflect.DeepEqual(specOf(updated), specOf(old)) {
+		updated.SetGeneration(old.GetGeneration() + 1)
+	}
 	s.objects[key(k, namespace, name)] = updated
 	return updated, nil
+}
+
+// specOf is everything but metadata and status.
+func specOf(o Object) any {
+	m := asJSON(o).(map[string]any)
+	delete(m, "metadata")
+	delete(m, "status")
+	return m
 }
 
 func (s *server) get(r *recorded, k *Kind, namespace, name string) (any, error) {
@@ -327,7 +347,11 @@ func (s *server) get(r *recorded, k *Kind, namespace, name string) (any, error) 
 	if !strings.Contains(r.Request.Accept, "Table") {
 		return found[0], nil
 	}
-	table := &metav1.Table{ColumnDefinitions: slices.Clone(k.Columns)}
+	version := "v1"
+	if strings.Contains(r.Request.Accept, "v1beta1") {
+		version = "v1beta1"
+	}
+	table := &metav1.Table{TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/" + version, Kind: "Table"}, ColumnDefinitions: slices.Clone(k.Columns)}
 	for i := range table.ColumnDefinitions {
 		table.ColumnDefinitions[i].Description = ""
 	}

@@ -3,9 +3,10 @@ package api
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -14,20 +15,20 @@ import (
 func validateNamespace(n *corev1.Namespace) field.ErrorList {
 	var errs field.ErrorList
 	for _, f := range n.Spec.Finalizers {
-		errs = append(errs, namespaceFinalizer(string(f), field.NewPath("spec", "finalizers"))...)
+		at := field.NewPath("spec", "finalizers")
+		errs = append(errs, isQualifiedName(string(f), at)...)
+		errs = append(errs, ownedFinalizer(string(f), at)...)
 	}
 	return errs
 }
 
-// namespaceFinalizer: "kubernetes", which metadata may not have, or a fully qualified name.
-func namespaceFinalizer(name string, at *field.Path) field.ErrorList {
-	if name == string(corev1.FinalizerKubernetes) {
+// ownedFinalizer wants a fully qualified name, or one of those that Kubernetes itself uses.
+func ownedFinalizer(name string, at *field.Path) field.ErrorList {
+	standard := []string{string(corev1.FinalizerKubernetes), metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents}
+	if strings.Contains(name, "/") || slices.Contains(standard, name) {
 		return nil
 	}
-	if errs := isQualifiedName(name, at); len(errs) > 0 {
-		return errs
-	}
-	return apivalidation.ValidateFinalizerName(name, at)
+	return field.ErrorList{field.Invalid(at, name, "name is neither a standard finalizer name nor is it fully qualified")}
 }
 
 func validateNamespaceUpdate(updated, _ *corev1.Namespace) field.ErrorList {
