@@ -1,0 +1,208 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// daemon is the keeper's own containerd. It is started again when it ends, and left running when the keeper ends:
+// containers live in their shims and need neither.
+type daemon struct {
+	config Config
+
+	mu       sync.Mutex
+	proc     process
+	failure  string
+	restarts int
+}
+
+// Restarts are this far apart at first, and twice as far after each that did not live for settled.
+const (
+	firstDelay = 100 * time.Millisecond
+	lastDelay  = 10 * time.Second
+	settled    = 10 * time.Second
+)
+
+func (d *daemon) identity() string { return filepath.Join(d.config.RunDir, "containerd.json") }
+
+// run keeps containerd alive until ctx ends.
+func (d *daemon) run(ctx context.Context) error {
+	delay := firstDelay
+	for {
+		begin := time.Now()
+		cmd, err := d.adoptOrStart()
+		if err == nil {
+			err = d.proc.wait(ctx)
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err == nil && cmd != nil {
+				err = cmd.Wait()
+			}
+			err = fmt.Errorf("containerd ended (%w); see %s", errors.Join(err, errEnded), d.logPath())
+		}
+		if time.Since(begin) > settled {
+			delay = firstDelay
+		}
+		d.config.Log.Warn("containerd does not run", "err", err, "retry", delay)
+		d.mu.Lock()
+		d.proc, d.failure = process{}, err.Error()
+		d.restarts++
+		d.mu.Unlock()
+		t := time.NewTimer(delay)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil
+		case <-t.C:
+		}
+		delay = min(2*delay, lastDelay)
+	}
+}
+
+var errEnded = errors.New("its process is gone")
+
+// adoptOrStart returns the started command, or nil when the containerd of the keeper before this one lives.
+func (d *daemon) adoptOrStart() (*exec.Cmd, error) {
+	if p, err := readIdentity(d.identity()); err == nil && p.alive() {
+		d.set(p)
+		return nil, nil
+	}
+	binary, err := exec.LookPath("containerd")
+	if err != nil {
+		return nil, errors.New("containerd is not installed: apt-get install containerd")
+	}
+	config, err := d.writeConfig()
+	if err != nil {
+		return nil, fmt.Errorf("write containerd's configuration: %w", err)
+	}
+	log, err := openLog(d.logPath())
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	cmd := exec.Command(binary, "--config", config)
+	cmd.Dir = "/"
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = environment("GOGC=40", "GOMEMLIMIT=64MiB")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start containerd: %w", err)
+	}
+	p, err := identify(cmd.Process.Pid)
+	if err != nil {
+		_ = cmd.Process.Kill()
+		return nil, errors.Join(err, cmd.Wait())
+	}
+	d.set(p)
+	return cmd, writeFile(d.identity(), p)
+}
+
+func (d *daemon) set(p process) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.proc, d.failure = p, ""
+}
+
+func (d *daemon) report(st *Status) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	st.Containerd, st.Failure, st.Restarts = d.proc.Pid, d.failure, d.restarts
+}
+
+// end stops containerd, by force after a while. Containers run on.
+func (d *daemon) end() error {
+	d.mu.Lock()
+	p := d.proc
+	d.mu.Unlock()
+	if p.Pid == 0 || !p.alive() {
+		return remove(d.identity())
+	}
+	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
+		if err := unix.Kill(p.Pid, sig); errors.Is(err, unix.ESRCH) {
+			break
+		}
+		if p.waitFor(5*time.Second) == nil {
+			break
+		}
+	}
+	return remove(d.identity())
+}
+
+func (d *daemon) logPath() string { return filepath.Join(d.config.DataDir, "keeper", "containerd.log") }
+
+// writeConfig writes containerd's configuration: no more plugins than Shoal uses, because each costs memory.
+func (d *daemon) writeConfig() (string, error) {
+	root := filepath.Join(d.config.DataDir, "containerd")
+	state := filepath.Join(d.config.RunDir, "containerd")
+	for _, dir := range []string{root, state} {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return "", err
+		}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "version = 2\nroot = %q\nstate = %q\n", root, state)
+	fmt.Fprintf(&b, "disabled_plugins = [\n")
+	for _, p := range unused() {
+		fmt.Fprintf(&b, "  %q,\n", p)
+	}
+	fmt.Fprintf(&b, "]\n\n[grpc]\naddress = %q\n\n", d.config.containerdSocket())
+	fmt.Fprintf(&b, "[ttrpc]\naddress = %q\n\n", d.config.containerdSocket()+".ttrpc")
+	fmt.Fprintf(&b, "[debug]\nlevel = \"warn\"\n\n")
+	// Removed containers' files go at the next collection: without this it comes after a hundred changes.
+	fmt.Fprintf(&b, "[plugins.\"io.containerd.gc.v1.scheduler\"]\ndeletion_threshold = 1\nschedule_delay = \"1s\"\n")
+	path := filepath.Join(root, "config.toml")
+	return path, os.WriteFile(path, []byte(b.String()), 0o600)
+}
+
+func unused() []string {
+	return []string{
+		"io.containerd.grpc.v1.cri",
+		"io.containerd.internal.v1.opt",
+		"io.containerd.internal.v1.restart",
+		"io.containerd.internal.v1.tracing",
+		"io.containerd.tracing.processor.v1.otlp",
+		"io.containerd.monitor.v1.cgroups",
+		"io.containerd.runtime.v1.linux",
+		"io.containerd.snapshotter.v1.aufs",
+		"io.containerd.snapshotter.v1.blockfile",
+		"io.containerd.snapshotter.v1.btrfs",
+		"io.containerd.snapshotter.v1.devmapper",
+		"io.containerd.snapshotter.v1.zfs",
+		"io.containerd.nri.v1.nri",
+	}
+}
+
+// openLog opens a log file of the keeper or its containerd; one that has grown is begun anew.
+func openLog(path string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	flags := os.O_CREATE | os.O_WRONLY | os.O_APPEND
+	if info, err := os.Stat(path); err == nil && info.Size() > 1<<20 {
+		flags |= os.O_TRUNC
+	}
+	return os.OpenFile(path, flags, 0o600)
+}
+
+// environment is this process's, without what only its parent was meant to have.
+func environment(extra ...string) []string {
+	const path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	env := slices.DeleteFunc(os.Environ(), func(kv string) bool {
+		k, _, _ := strings.Cut(kv, "=")
+		return k == "NOTIFY_SOCKET" || k == "WATCHDOG_USEC" || k == "WATCHDOG_PID" || k == "GOGC" || k == "GOMEMLIMIT"
+	})
+	env = append(env, "PATH="+strings.TrimPrefix(os.Getenv("PATH")+":"+path, ":"))
+	return append(env, extra...)
+}
