@@ -48,12 +48,10 @@ func New(c Config) *Source {
 	return &Source{
 		services: client.NewCache[*corev1.Service](client.CacheConfig{
 			Client: c.Client, Kind: api.Services, Log: c.Log, Detector: c.Detector,
-			ListOptions: client.ListOptions{ResourceVersion: "0"},
-			Indexes:     map[string]func(api.Object) []string{byAddress: serviceAddresses},
+			Indexes: map[string]func(api.Object) []string{byAddress: serviceAddresses},
 		}),
 		slices: client.NewCache[*discoveryv1.EndpointSlice](client.CacheConfig{
 			Client: c.Client, Kind: api.EndpointSlices, Log: c.Log, Detector: c.Detector,
-			ListOptions: client.ListOptions{ResourceVersion: "0"},
 			Indexes: map[string]func(api.Object) []string{
 				byService: func(o api.Object) []string {
 					key, ok := ServiceOf(o)
@@ -97,6 +95,9 @@ func (s *Source) Service(key client.Key) (*corev1.Service, bool) { return s.serv
 func (s *Source) ServicesAt(addr netip.Addr) []*corev1.Service {
 	return s.services.ByIndex(byAddress, addr.String())
 }
+
+// HasService reports whether there is any Service in a namespace.
+func (s *Source) HasService(namespace string) bool { return len(s.services.List(namespace, nil)) > 0 }
 
 // Slices returns the EndpointSlices of one Service, in no particular order.
 func (s *Source) Slices(key client.Key) []*discoveryv1.EndpointSlice {

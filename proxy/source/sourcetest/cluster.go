@@ -46,8 +46,8 @@ func (c *Cluster) Apply(objects ...api.Object) {
 	}
 }
 
-// Delete deletes objects by kind and name.
-func (c *Cluster) Delete(objects ...api.Object) {
+// Remove deletes objects by kind and name.
+func (c *Cluster) Remove(objects ...api.Object) {
 	for _, o := range objects {
 		c.write(o, true)
 	}
