@@ -1,3 +1,7 @@
+// Package store is the cluster's memory: a multi-version map from keys to values with one growing revision, watched by
+// pulling from its log of events. It is pure: no I/O, no clock, no randomness, no logging, and it knows nothing about
+// what the values mean. The replicated log applies one Txn at a time to it (package consensus); the API reads and watches
+// it. Its one invariant: two stores that applied the same Txns in the same order answer every revision alike.
 package store
 
 import (
@@ -49,8 +53,17 @@ type Result struct {
 	OK   bool  // every compare held
 	Rev  Rev   // the store's revision after the Txn
 	Revs []Rev // one per operation: the key's Mod after it, or the revision of its deletion
-	// Failed holds the index of the first compare that did not hold; -1 when OK.
+	// Failed holds the index of the first compare that did not hold; -1 when OK or Stale.
 	Failed int
+	// Stale means that the Txn's term is not the term of its log entry, so nothing was looked at or done.
+	Stale bool
+}
+
+// Page is the answer of a List.
+type Page struct {
+	KVs  []KV // in key order; read-only
+	Rev  Rev  // the revision that was listed
+	More bool // the limit was reached: go on from the last key + "\x00", at Rev
 }
 
 // Event is one change of one key.
@@ -69,4 +82,6 @@ var (
 	ErrCompacted = errors.New("revision has been compacted")
 	// ErrFuture means that the revision asked for has not been reached here.
 	ErrFuture = errors.New("revision is in the future")
+	// ErrClosed means that the Watcher was closed.
+	ErrClosed = errors.New("watch is closed")
 )

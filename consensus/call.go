@@ -1,0 +1,75 @@
+package consensus
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+)
+
+// What peers ask each other: a method, a number, and as answer a code and a number.
+const (
+	methodTerm  = "term"  // the newest term known here
+	methodRead  = "read"  // to the Master: a revision that holds all that is acknowledged
+	methodAwait = "await" // answer when the entry of this index has been applied here
+)
+
+const (
+	codeOK        = 0
+	codeNotMaster = 1
+)
+
+// call asks another peer, for at most the configured time unless the method waits by design.
+func (p *Peer) call(ctx context.Context, to PeerID, method string, n uint64) (uint64, error) {
+	if method != methodAwait {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, p.cfg.Timing.Call)
+		defer cancel()
+	}
+	answer, err := p.cfg.Peers.Call(ctx, to, method, binary.AppendUvarint(nil, n))
+	if err != nil {
+		return 0, fmt.Errorf("ask %s for %s: %w", to, method, err)
+	}
+	d := decoder{rest: answer}
+	code, v := d.number(), d.number()
+	switch {
+	case d.bad || code > codeNotMaster:
+		return 0, fmt.Errorf("ask %s for %s: answer not understood", to, method)
+	case code == codeNotMaster:
+		return 0, fmt.Errorf("ask %s for %s: %w", to, method, ErrNotMaster)
+	}
+	return v, nil
+}
+
+// Handle answers a call of another peer's Caller. The caller of Handle has made sure that it comes from a member.
+func (p *Peer) Handle(ctx context.Context, from PeerID, method string, body []byte) ([]byte, error) {
+	d := decoder{rest: body}
+	n := d.number()
+	if d.bad {
+		return nil, fmt.Errorf("call %q from %s: malformed body", method, from)
+	}
+	r := p.raft.Load()
+	if r == nil {
+		return nil, fmt.Errorf("call %q from %s: not ready", method, from)
+	}
+	switch method {
+	case methodTerm:
+		return reply(codeOK, r.CurrentTerm()), nil
+	case methodRead:
+		if p.term.Load() == 0 {
+			return reply(codeNotMaster, 0), nil
+		}
+		rev, err := p.confirms.join(ctx)
+		if err != nil {
+			return reply(codeNotMaster, 0), nil
+		}
+		return reply(codeOK, uint64(rev)), nil
+	case methodAwait:
+		if err := p.fsm.applied.Wait(ctx, n); err != nil {
+			return nil, err
+		}
+		return reply(codeOK, p.fsm.applied.Value()), nil
+	}
+	return nil, fmt.Errorf("call %q from %s: unknown method", method, from)
+}
+
+func reply(code byte, n uint64) []byte { return binary.AppendUvarint([]byte{code}, n) }

@@ -1,0 +1,94 @@
+package consensus
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/hashicorp/raft"
+)
+
+// open loads what the directory holds and starts Raft. The caller closes p.logs and p.trans, whatever the error.
+func (p *Peer) open(notify chan<- bool) (*raft.Raft, error) {
+	log := newLogger(p.cfg.Log)
+	if err := os.MkdirAll(p.cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make data directory: %w", err)
+	}
+	logDir := filepath.Join(p.cfg.Dir, "log")
+	if err := os.MkdirAll(logDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make log directory: %w", err)
+	}
+	var err error
+	if p.logs, err = openLogs(logDir, log); err != nil {
+		return nil, err
+	}
+	snaps, err := raft.NewFileSnapshotStoreWithLogger(p.cfg.Dir, 2, log)
+	if err != nil {
+		return nil, fmt.Errorf("open snapshots: %w", err)
+	}
+	cfg := p.cfg.raft(notify)
+	if p.cfg.Bootstrap {
+		self := raft.Server{ID: raft.ServerID(p.cfg.ID), Address: raft.ServerAddress(p.cfg.ID)}
+		err := raft.BootstrapCluster(cfg, p.logs, p.logs.wal, snaps, p.trans, raft.Configuration{Servers: []raft.Server{self}})
+		if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
+			return nil, fmt.Errorf("bootstrap: %w", err)
+		}
+	}
+	if err := p.restore(snaps); err != nil {
+		return nil, err
+	}
+	r, err := raft.NewRaft(cfg, p.fsm, p.logs, p.logs.wal, snaps, p.trans)
+	if err != nil {
+		return nil, fmt.Errorf("start raft: %w", err)
+	}
+	return r, nil
+}
+
+// restore loads the newest snapshot and then what the log knows to be committed behind it. So a peer that starts while
+// there is no quorum, or no network, still has its state. Raft brings these entries again, and the fsm passes over them.
+func (p *Peer) restore(snaps raft.SnapshotStore) error {
+	list, err := snaps.List()
+	if err != nil {
+		return fmt.Errorf("list snapshots: %w", err)
+	}
+	next := uint64(1)
+	if len(list) > 0 {
+		meta, from, err := snaps.Open(list[0].ID)
+		if err != nil {
+			return fmt.Errorf("open snapshot %s: %w", list[0].ID, err)
+		}
+		if err := p.fsm.Restore(from); err != nil {
+			return fmt.Errorf("load snapshot %s: %w", list[0].ID, err)
+		}
+		next = meta.Index + 1
+	}
+	end, err := p.logs.committed()
+	if err != nil {
+		return err
+	}
+	batch := make([]*raft.Log, 0, maxAppend)
+	flush := func() error {
+		p.fsm.ApplyBatch(batch)
+		batch = batch[:0]
+		return p.fsm.broken
+	}
+	for ; next <= end; next++ {
+		l := &raft.Log{}
+		switch err := p.logs.wal.GetLog(next, l); {
+		case errors.Is(err, raft.ErrLogNotFound):
+			return flush()
+		case err != nil:
+			return fmt.Errorf("read log entry %d: %w", next, err)
+		}
+		if l.Type == raft.LogCommand || l.Type == raft.LogConfiguration {
+			batch = append(batch, l)
+		}
+		if len(batch) == maxAppend {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return flush()
+}

@@ -1,0 +1,162 @@
+package consensus
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// action is what a step does to a peer's vote.
+type action int
+
+const (
+	keep action = iota
+	promote
+	demote
+)
+
+// step is one change of the membership. Before is the replica that must have caught up first, if any.
+type step struct {
+	do     action
+	peer   PeerID
+	before PeerID
+}
+
+// candidate is what plan knows of one member.
+type candidate struct {
+	id    PeerID
+	votes bool
+	known bool // health says something about it
+	Health
+}
+
+// plan returns the one step that brings the voters nearer to what they should be. It is pure. behind holds replicas that
+// did not catch up just now.
+//
+// As many should vote as votersFor says. A dead voter loses its vote once a living replica can have it, and before that
+// replica gets it. Nothing is done that would leave fewer living voters than a majority. Voters are spread over zones:
+// a replica of a zone without a voter takes the place of one of two voters in one zone. The leader keeps its vote.
+func plan(servers []raft.Server, health map[PeerID]Health, self PeerID, votersMax int, behind map[PeerID]bool) step {
+	var voters, replicas []candidate
+	for _, s := range servers {
+		h, known := health[PeerID(s.ID)]
+		c := candidate{id: PeerID(s.ID), votes: s.Suffrage == raft.Voter, known: known, Health: h}
+		if c.id == self || health == nil {
+			c.Alive, c.known = true, true
+		}
+		switch {
+		case c.votes:
+			voters = append(voters, c)
+		case c.known && c.Alive && !behind[c.id]:
+			replicas = append(replicas, c)
+		}
+	}
+	want := votersFor(len(servers), votersMax)
+	best := pick(replicas, func(a, b candidate) int { return better(voters, a, b) })
+	worst := pick(voters, func(a, b candidate) int { return worse(voters, self, a, b) })
+	switch {
+	case len(voters) > want && worst.id != self && safe(voters, worst):
+		return step{do: demote, peer: worst.id}
+	case len(voters) >= want && dead(worst) && best.id != "" && safe(voters, worst):
+		return step{do: demote, peer: worst.id, before: best.id}
+	case len(voters) < want && best.id != "":
+		return step{do: promote, peer: best.id, before: best.id}
+	case len(voters) == want && best.id != "" && spreads(voters, self, best):
+		return step{do: promote, peer: best.id, before: best.id}
+	}
+	return step{}
+}
+
+// votersFor returns how many of n members should vote: an odd number, except that two of two do, so that what is
+// acknowledged is on both disks.
+func votersFor(n, votersMax int) int {
+	n = min(n, max(votersMax, 1))
+	if n > 2 && n%2 == 0 {
+		n--
+	}
+	return n
+}
+
+func dead(c candidate) bool { return c.id != "" && c.known && !c.Alive }
+
+// safe tells whether without c's vote the living voters are still a majority.
+func safe(voters []candidate, c candidate) bool {
+	living := 0
+	for _, v := range voters {
+		if v.id != c.id && !dead(v) {
+			living++
+		}
+	}
+	return living >= (len(voters)-1)/2+1
+}
+
+// spreads tells whether a voter in c's zone would replace one of several in another.
+func spreads(voters []candidate, self PeerID, c candidate) bool {
+	if c.Zone == "" || inZone(voters, c.Zone) > 0 {
+		return false
+	}
+	return slices.ContainsFunc(voters, func(v candidate) bool {
+		return v.id != self && v.Zone != "" && inZone(voters, v.Zone) > 1
+	})
+}
+
+func inZone(voters []candidate, zone string) int {
+	n := 0
+	for _, v := range voters {
+		if v.Zone == zone {
+			n++
+		}
+	}
+	return n
+}
+
+// better orders replicas: first one of the zone with fewest voters, then the faster disk, then the name.
+func better(voters []candidate, a, b candidate) int {
+	return cmp.Or(
+		cmp.Compare(inZone(voters, a.Zone), inZone(voters, b.Zone)),
+		cmp.Compare(class(a.Disk), class(b.Disk)),
+		cmp.Compare(a.id, b.id),
+	)
+}
+
+// worse orders voters: never the leader, first the dead, then one of the zone with most voters, then the slower disk,
+// then the last name.
+func worse(voters []candidate, self PeerID, a, b candidate) int {
+	return cmp.Or(
+		compareBool(a.id == self, b.id == self),
+		compareBool(dead(b), dead(a)),
+		cmp.Compare(inZone(voters, b.Zone), inZone(voters, a.Zone)),
+		cmp.Compare(class(b.Disk), class(a.Disk)),
+		cmp.Compare(b.id, a.id),
+	)
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	default:
+		return 1
+	}
+}
+
+// class makes disks alike that differ by less than a factor of ten or so, or the voters would wander with the load.
+func class(d time.Duration) int {
+	n := 0
+	for d > time.Millisecond {
+		d /= 10
+		n++
+	}
+	return n
+}
+
+func pick(cs []candidate, order func(a, b candidate) int) candidate {
+	if len(cs) == 0 {
+		return candidate{}
+	}
+	return slices.MinFunc(cs, order)
+}
