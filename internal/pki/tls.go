@@ -1,0 +1,125 @@
+package pki
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// ServerTLS answers with the identity's certificate, asks clients for one and verifies it when given. protocols are
+// the ALPN names in order of preference; a connection that negotiates one of peerOnly must come from a peer.
+func ServerTLS(id *Identity, protocols []string, peerOnly ...string) *tls.Config {
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		NextProtos:     protocols,
+		ClientAuth:     tls.VerifyClientCertIfGiven,
+		ClientCAs:      id.pool,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return id.current.Load(), nil },
+		VerifyConnection: func(s tls.ConnectionState) error {
+			if slices.Contains(peerOnly, s.NegotiatedProtocol) && PeerName(s) == "" {
+				return fmt.Errorf("protocol %s is for peers: a peer's certificate is required", s.NegotiatedProtocol)
+			}
+			return nil
+		},
+	}
+}
+
+// PeerTLS dials a peer and makes sure that it is the one of that name, wherever it was dialled. An empty name accepts
+// any peer of the cluster.
+func PeerTLS(id *Identity, name string, protocols ...string) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		NextProtos: protocols,
+		ServerName: name,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return id.current.Load(), nil
+		},
+		// A peer is known by its name, not its address: the check below replaces the one of the host name.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(s tls.ConnectionState) error {
+			return verifyPeer(s, id.pool, name)
+		},
+	}
+}
+
+// PinnedTLS dials a peer of a cluster of which only the CA's hash is known.
+func PinnedTLS(caHash string, protocols ...string) *tls.Config {
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS13,
+		NextProtos:         protocols,
+		InsecureSkipVerify: true, // the check below is against the pinned CA
+		VerifyConnection: func(s tls.ConnectionState) error {
+			pool := x509.NewCertPool()
+			found := ""
+			for _, cert := range s.PeerCertificates {
+				if cert.IsCA {
+					found = Hash(cert)
+				}
+				if cert.IsCA && found == caHash {
+					pool.AddCert(cert)
+					return verifyPeer(s, pool, "")
+				}
+			}
+			if found == "" {
+				return errors.New("the machine at that address does not answer as a Shoal peer: it shows no CA")
+			}
+			return fmt.Errorf("the machine at that address belongs to another cluster: its CA is %s…, the token's %s…", found[:12], short(caHash))
+		},
+	}
+}
+
+// ProofTLS dials a machine whose CA is not known at all. The caller must check a Proof before it believes a word.
+func ProofTLS(protocols ...string) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: protocols, InsecureSkipVerify: true}
+}
+
+// ClientTLS dials the API as a user, or anonymously when id is nil, trusting the CA certificate.
+func ClientTLS(ca *x509.Certificate, id *Identity, protocols ...string) *tls.Config {
+	pool := x509.NewCertPool()
+	pool.AddCert(ca)
+	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, RootCAs: pool}
+	if id != nil {
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return id.current.Load(), nil }
+	}
+	return c
+}
+
+// PeerName is the name of the peer at the other end of a connection whose chain was verified, or empty when the other
+// end is no peer.
+func PeerName(s tls.ConnectionState) string {
+	if len(s.VerifiedChains) == 0 {
+		return ""
+	}
+	return peerName(s.PeerCertificates[0])
+}
+
+func peerName(cert *x509.Certificate) string {
+	name, ok := strings.CutPrefix(cert.Subject.CommonName, NodePrefix)
+	if !ok || !slices.Contains(cert.Subject.Organization, NodesGroup) {
+		return ""
+	}
+	return name
+}
+
+func verifyPeer(s tls.ConnectionState, pool *x509.CertPool, want string) error {
+	if len(s.PeerCertificates) == 0 {
+		return errors.New("the other end shows no certificate")
+	}
+	leaf := s.PeerCertificates[0]
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}); err != nil {
+		return fmt.Errorf("verify the certificate of %s: %w", leaf.Subject.CommonName, err)
+	}
+	name := peerName(leaf)
+	switch {
+	case name == "":
+		return fmt.Errorf("the certificate of %s is not a peer's", leaf.Subject.CommonName)
+	case want != "" && name != want:
+		return fmt.Errorf("dialled peer %s and reached %s", want, name)
+	}
+	return nil
+}
+
+func short(s string) string { return s[:min(12, len(s))] }
