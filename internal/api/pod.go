@@ -44,7 +44,8 @@ func OwnedBy(o, owner metav1.Object) bool {
 
 // prepareNewPod sets the status every new pod begins with.
 func prepareNewPod(p *corev1.Pod) {
-	p.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: QOSClass(p)}
+	p.Status = corev1.PodStatus{Phase: corev1.PodPending}
+	p.Status.QOSClass = QOSClass(p)
 }
 
 // copyPodStatus keeps the QoS class, which follows from the spec, when the status given has none.
