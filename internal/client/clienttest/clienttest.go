@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -168,13 +169,13 @@ func rev(e *env, s string) uint64 {
 	return n
 }
 
-// same compares objects but for their type, which an implementation may leave out.
+// same compares objects but for their type, which an implementation may leave out, and for empty or absent maps.
 func same(a, b api.Object) bool {
 	a, b = a.DeepCopyObject().(api.Object), b.DeepCopyObject().(api.Object)
 	b.GetObjectKind().SetGroupVersionKind(a.GetObjectKind().GroupVersionKind())
 	a.SetManagedFields(nil)
 	b.SetManagedFields(nil)
-	return reflect.DeepEqual(a, b)
+	return equality.Semantic.DeepEqual(a, b)
 }
 
 func (e *env) watch(k *api.Kind, o client.ListOptions) client.Watch {
