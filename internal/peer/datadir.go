@@ -15,7 +15,8 @@ import (
 type memory struct {
 	Name      string            `json:"name"`
 	ClusterID string            `json:"clusterID"`
-	Epoch     uint64            `json:"epoch"` // raised when a cluster is recovered, so that what it left behind is refused
+	Epoch     uint64            `json:"epoch"`             // raised when a cluster is recovered, so that what it left behind is refused
+	Founder   bool              `json:"founder,omitempty"` // began the log: the first start bootstraps Raft
 	Keys      [][]byte          `json:"gossipKeys"`
 	Peers     map[string]string `json:"peers"` // last known address by name
 }

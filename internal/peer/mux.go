@@ -6,7 +6,9 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,6 +18,35 @@ const (
 	protoPeer   = "shoal-peer/1"   // HTTP/2 between peers
 	protoStream = "shoal-stream/1" // HTTP/1.1 between peers, for requests that upgrade
 )
+
+// front is what the listener shows: a TLS configuration and a handler, which change once, when a machine that started
+// with nothing has become a peer.
+type front struct {
+	now atomic.Pointer[face]
+}
+
+type face struct {
+	tls     *tls.Config
+	handler http.Handler
+}
+
+func (f *front) set(cfg *tls.Config, h http.Handler) { f.now.Store(&face{cfg, h}) }
+
+// tls is the listener's own configuration: it asks for the one of the moment.
+func (f *front) tls() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		if face := f.now.Load(); face != nil {
+			return face.tls, nil
+		}
+		return nil, errors.New("the peer is starting")
+	}}
+}
+
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if face := f.now.Load(); face != nil {
+		face.handler.ServeHTTP(w, r)
+	}
+}
 
 // handshakeTimeout bounds a TLS handshake, so that a silent client holds nothing for long.
 const handshakeTimeout = 10 * time.Second

@@ -47,8 +47,8 @@ func (p *Peer) routes() http.Handler {
 	})
 	m.HandleFunc("POST "+joinPath, p.serveJoin)
 	m.Handle("POST /peer/join", p.peerOnly(p.serveJoin))
-	m.Handle("POST /peer/certificate", p.peerOnly(p.serveCertificate))
-	m.Handle("POST /peer/admin", p.peerOnly(p.serveAdminCertificate))
+	m.Handle("POST /peer/certificate", p.peerOnly(p.signFor(p.signPeer)))
+	m.Handle("POST /peer/admin", p.peerOnly(p.signFor(p.signAdmin)))
 	m.Handle("POST /peer/consensus/{method}", p.peerOnly(p.serveConsensus))
 	m.Handle("/peer/pods/", p.peerOnly(http.StripPrefix("/peer/pods", p.node.Server()).ServeHTTP))
 	m.Handle("/", p.apiHandler)
@@ -127,24 +127,6 @@ func (p *Peer) waitMaster(ctx context.Context) (string, error) {
 			return "", failf(http.StatusServiceUnavailable, "no Master is known: is a majority of the voters up?")
 		}
 	}
-}
-
-// serveCertificate renews the asking peer's certificate.
-func (p *Peer) serveCertificate(w http.ResponseWriter, r *http.Request) {
-	p.signFor(w, r, "/peer/certificate", func(asker string, csr *certRequest) ([]byte, error) {
-		return csr.ca.IssuePeer(csr.req, p.profile(asker), p.now())
-	})
-}
-
-// serveAdminCertificate gives a voter's operator an administrator's certificate. Voters hold the CA's key anyway; other
-// peers' operators use a kubeconfig.
-func (p *Peer) serveAdminCertificate(w http.ResponseWriter, r *http.Request) {
-	p.signFor(w, r, "/peer/admin", func(asker string, csr *certRequest) ([]byte, error) {
-		if !p.isVoter(asker) {
-			return nil, failf(http.StatusForbidden, "%s is no voter", asker)
-		}
-		return csr.ca.IssueClient(csr.req, pki.AdminUser, []string{pki.MastersGroup}, 0, p.now())
-	})
 }
 
 func (p *Peer) serveConsensus(w http.ResponseWriter, r *http.Request) {

@@ -39,7 +39,9 @@ func newTransport(id *pki.Identity, address func(string) (string, bool)) *transp
 		PingTimeout:     time.Second,
 	}
 	t.h1 = &http.Transport{
-		DialTLSContext:    func(ctx context.Context, _, addr string) (net.Conn, error) { return t.dial(ctx, host(addr), protoStream) },
+		DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			return t.dial(ctx, host(addr), protoStream)
+		},
 		DisableKeepAlives: true,
 	}
 	return t

@@ -1,0 +1,184 @@
+package peer
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"shoal/internal/pki"
+)
+
+// certRequest is a request for a certificate and the CA that may sign it.
+type certRequest struct {
+	req *x509.CertificateRequest
+	ca  *pki.CA
+}
+
+// certMessage carries PEM both ways: a request there, a chain back.
+type certMessage struct {
+	PEM []byte `json:"pem"`
+}
+
+func publicBytes(key any) ([]byte, error) {
+	k, ok := key.(*ecdsa.PublicKey)
+	if !ok {
+		return nil, errors.New("not an ECDSA key")
+	}
+	return k.Bytes()
+}
+
+// signFor answers a peer's request for a certificate. Peers ask the Master themselves: a request is never passed on.
+func (p *Peer) signFor(sign func(asker string, c *certRequest) ([]byte, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64<<10))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		out, err := p.sign(body, pki.PeerName(*r.TLS), sign)
+		answer(w, out, err)
+	}
+}
+
+func (p *Peer) sign(body []byte, asker string, sign func(string, *certRequest) ([]byte, error)) (certMessage, error) {
+	var m certMessage
+	if err := json.Unmarshal(body, &m); err != nil {
+		return m, failf(http.StatusBadRequest, "%v", err)
+	}
+	if id, ok := p.raft.Leader(); !ok || string(id) != p.cfg.Name {
+		return m, failf(http.StatusServiceUnavailable, "%s is not the Master", p.cfg.Name)
+	}
+	req, err := pki.ParseRequest(m.PEM)
+	if err != nil {
+		return m, failf(http.StatusBadRequest, "%v", err)
+	}
+	ca, err := openCA(p.raft, p.id)
+	if err != nil {
+		return m, failf(http.StatusServiceUnavailable, "%v", err)
+	}
+	chain, err := sign(asker, &certRequest{req: req, ca: ca})
+	return certMessage{PEM: chain}, err
+}
+
+// signPeer renews the asking peer's certificate.
+func (p *Peer) signPeer(asker string, c *certRequest) ([]byte, error) {
+	return c.ca.IssuePeer(c.req, p.profile(asker), p.now())
+}
+
+// signAdmin gives a voter's operator an administrator's certificate. Voters hold the CA's key anyway; other peers'
+// operators use a kubeconfig.
+func (p *Peer) signAdmin(asker string, c *certRequest) ([]byte, error) {
+	if !p.isVoter(asker) {
+		return nil, failf(http.StatusForbidden, "%s is no voter", asker)
+	}
+	return c.ca.IssueClient(c.req, pki.AdminUser, []string{pki.MastersGroup}, 0, p.now())
+}
+
+// ask has the Master sign a request, wherever it is.
+func (p *Peer) ask(ctx context.Context, path string, csr []byte, sign func(string, *certRequest) ([]byte, error)) ([]byte, error) {
+	body, err := json.Marshal(certMessage{PEM: csr})
+	if err != nil {
+		return nil, err
+	}
+	master, err := p.waitMaster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out certMessage
+	if master == p.cfg.Name {
+		out, err = p.sign(body, p.cfg.Name, sign)
+		return out.PEM, err
+	}
+	b, err := p.transport.post(ctx, master, path, body)
+	if err != nil {
+		return nil, err
+	}
+	err = json.Unmarshal(b, &out)
+	return out.PEM, err
+}
+
+// renewals keeps this peer's certificate fresh, and the operator's while this peer votes.
+func (p *Peer) renewals(ctx context.Context) error {
+	for {
+		changed := p.raft.Changed()
+		next := p.id.RenewAt()
+		if err := p.renew(ctx); err != nil && ctx.Err() == nil {
+			p.log.Warn("cannot renew the certificate yet", "err", err)
+			next = p.now().Add(time.Minute)
+		}
+		if p.isVoter(p.cfg.Name) {
+			if err := p.ensureAdmin(ctx); err != nil && ctx.Err() == nil {
+				p.log.Warn("cannot get an administrator's certificate yet", "err", err)
+				next = p.now().Add(10 * time.Second)
+			}
+		}
+		timer := time.NewTimer(min(next.Sub(p.now()), 12*time.Hour))
+		select {
+		case <-changed:
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+		timer.Stop()
+	}
+}
+
+func (p *Peer) renew(ctx context.Context) error {
+	if p.now().Before(p.id.RenewAt()) && p.namesAddress() {
+		return nil
+	}
+	csr, err := p.id.Request([]net.IP{p.advertise})
+	if err != nil {
+		return err
+	}
+	chain, err := p.ask(ctx, "/peer/certificate", csr, p.signPeer)
+	if err != nil {
+		return err
+	}
+	if err := p.id.Replace(chain); err != nil {
+		return err
+	}
+	p.log.Info("renewed the certificate", "until", p.id.Certificate().Leaf.NotAfter)
+	return p.id.Save(p.dir.join("pki"))
+}
+
+// namesAddress reports whether the certificate is good for the address this machine has now.
+func (p *Peer) namesAddress() bool {
+	return p.id.Certificate().Leaf.VerifyHostname(p.advertise.String()) == nil
+}
+
+// ensureAdmin keeps an administrator's certificate in the data directory, for the command line on this machine.
+func (p *Peer) ensureAdmin(ctx context.Context) error {
+	certFile, keyFile := p.dir.join("pki", "admin.crt"), p.dir.join("pki", "admin.key")
+	if b, err := os.ReadFile(certFile); err == nil {
+		if cert, err := pki.ParseCert(b); err == nil && p.now().Before(cert.NotAfter.Add(-pki.ClientLife/3)) {
+			return nil
+		}
+	}
+	key, err := pki.NewKey()
+	if err != nil {
+		return err
+	}
+	csr, err := pki.NewRequest(key, pki.AdminUser, nil)
+	if err != nil {
+		return err
+	}
+	chain, err := p.ask(ctx, "/peer/admin", csr, p.signAdmin)
+	if err != nil {
+		return fmt.Errorf("ask for an administrator's certificate: %w", err)
+	}
+	pem, err := pki.EncodeKey(key)
+	if err != nil {
+		return err
+	}
+	return errors.Join(writeFile(keyFile, pem), writeFile(certFile, chain))
+}

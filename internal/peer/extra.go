@@ -1,0 +1,127 @@
+package peer
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"slices"
+
+	"shoal/internal/api"
+	"shoal/internal/pki"
+	masterapi "shoal/master/api"
+)
+
+// Headers of a request that one peer sends on for a user whom it has authenticated.
+const (
+	userHeader      = "X-Shoal-User"
+	groupHeader     = "X-Shoal-Groups"
+	forwardedHeader = "X-Shoal-Forwarded"
+)
+
+// extra serves the paths below /shoal/: what is about peers and not about objects.
+func (p *Peer) extra() http.Handler {
+	m := http.NewServeMux()
+	m.HandleFunc("GET /shoal/v1/peers", func(w http.ResponseWriter, _ *http.Request) { answer(w, p.list(), nil) })
+	m.Handle("GET /shoal/v1/tokens", p.admins(p.onTheMaster(func(w http.ResponseWriter, _ *http.Request) {
+		all, err := p.tokens()
+		answer(w, all, err)
+	})))
+	m.Handle("POST /shoal/v1/tokens", p.admins(p.onTheMaster(func(w http.ResponseWriter, r *http.Request) {
+		var req api.TokenRequest
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&req); err != nil {
+			fail(w, failf(http.StatusBadRequest, "body: %v", err))
+			return
+		}
+		made, err := p.newToken(r.Context(), req)
+		answer(w, made, err)
+	})))
+	m.Handle("DELETE /shoal/v1/tokens/{id}", p.admins(p.onTheMaster(func(w http.ResponseWriter, r *http.Request) {
+		answer(w, struct{}{}, p.revokeToken(r.Context(), r.PathValue("id")))
+	})))
+	m.Handle("GET /shoal/v1/peers/{name}/images", p.admins(p.onThatPeer(p.listImages)))
+	m.Handle("POST /shoal/v1/peers/{name}/images", p.admins(p.onThatPeer(p.importImage)))
+	m.HandleFunc("/shoal/", func(w http.ResponseWriter, r *http.Request) {
+		fail(w, failf(http.StatusNotFound, "no such path: %s %s", r.Method, r.URL.Path))
+	})
+	return m
+}
+
+// admins lets only administrators through.
+func (p *Peer) admins(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		u := masterapi.UserFrom(r.Context())
+		if u == nil || !slices.Contains(u.Groups, pki.MastersGroup) {
+			fail(w, failf(http.StatusForbidden, "only administrators (group %s) may", pki.MastersGroup))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// onTheMaster runs next on the Master; another peer sends the request there, once.
+func (p *Peer) onTheMaster(next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		master, err := p.waitMaster(r.Context())
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		p.onPeer(master, next, w, r)
+	})
+}
+
+// onThatPeer runs next on the peer that the path names.
+func (p *Peer) onThatPeer(next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.onPeer(r.PathValue("name"), next, w, r) })
+}
+
+func (p *Peer) onPeer(name string, next http.HandlerFunc, w http.ResponseWriter, r *http.Request) {
+	switch {
+	case name == p.cfg.Name:
+		next(w, r)
+	case r.Header.Get(forwardedHeader) != "":
+		w.Header().Set("Retry-After", "1")
+		fail(w, failf(http.StatusServiceUnavailable, "sent on to %s, which is not %s", p.cfg.Name, name))
+	default:
+		p.sendOn(w, r, name)
+	}
+}
+
+// sendOn passes a request on to another peer with its user asserted, and the answer back.
+func (p *Peer) sendOn(w http.ResponseWriter, r *http.Request, name string) {
+	out := r.Clone(r.Context())
+	out.Header.Del("Authorization")
+	out.Header.Set(forwardedHeader, "1")
+	if u := masterapi.UserFrom(r.Context()); u != nil {
+		out.Header.Set(userHeader, u.Name)
+		out.Header[groupHeader] = u.Groups
+	}
+	resp, err := p.transport.RoundTripTo(name, out)
+	if err != nil {
+		fail(w, failf(http.StatusBadGateway, "%v", err))
+		return
+	}
+	defer resp.Body.Close()
+	for k, v := range resp.Header {
+		w.Header()[k] = v
+	}
+	w.WriteHeader(resp.StatusCode)
+	_, _ = io.Copy(w, resp.Body)
+}
+
+func (p *Peer) listImages(w http.ResponseWriter, r *http.Request) {
+	held, err := p.runtime.Images(r.Context())
+	all := make([]api.PeerImage, 0, len(held))
+	for _, i := range held {
+		all = append(all, api.PeerImage{Name: i.Name, ID: i.ID, Size: i.Size})
+	}
+	answer(w, all, err)
+}
+
+func (p *Peer) importImage(w http.ResponseWriter, r *http.Request) {
+	names, err := p.runtime.Import(r.Context(), r.Body)
+	if err != nil {
+		err = failf(http.StatusBadRequest, "import: %v", err)
+	}
+	answer(w, names, err)
+}
