@@ -1,0 +1,84 @@
+package registry
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"shoal/consensus/store"
+	"shoal/internal/api"
+	"shoal/internal/client"
+)
+
+// Transformer changes values on their way into and out of the store. Implementations are safe for concurrent use.
+// Two calls of Seal with the same value may give different results; that costs an update that changes nothing its
+// shortcut, nothing else.
+type Transformer interface {
+	// Seal is called before a value is proposed.
+	Seal(k *api.Kind, key store.Key, value []byte) ([]byte, error)
+	// Open undoes Seal.
+	Open(k *api.Kind, key store.Key, value []byte) ([]byte, error)
+}
+
+type plain struct{}
+
+func (plain) Seal(_ *api.Kind, _ store.Key, value []byte) ([]byte, error) { return value, nil }
+func (plain) Open(_ *api.Kind, _ store.Key, value []byte) ([]byte, error) { return value, nil }
+
+// message is what types with a protobuf form implement.
+type message interface {
+	Marshal() ([]byte, error)
+	Unmarshal([]byte) error
+}
+
+// encodeStored returns the stored form of obj: its protobuf without resourceVersion, or JSON for a kind without
+// protobuf. The same object always gives the same bytes. obj is changed: it loses its resourceVersion.
+func encodeStored(obj api.Object) ([]byte, error) {
+	obj.SetResourceVersion("")
+	obj.SetSelfLink("")
+	if m, ok := obj.(message); ok {
+		return m.Marshal()
+	}
+	return json.Marshal(obj)
+}
+
+func decodeStored(k *api.Kind, value []byte) (api.Object, error) {
+	obj := k.New()
+	if m, ok := obj.(message); ok {
+		return obj, m.Unmarshal(value)
+	}
+	return obj, json.Unmarshal(value, obj)
+}
+
+// decodeEntry turns a stored value into an entry.
+func (r *Registry) decodeEntry(k *api.Kind, skey store.Key, value []byte, rev store.Rev) (*Entry, error) {
+	value, err := r.cfg.Transform.Open(k, skey, value)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", skey, err)
+	}
+	obj, err := decodeStored(k, value)
+	if err != nil {
+		return nil, fmt.Errorf("decode %s: %w", skey, err)
+	}
+	_, rest := splitKey(skey)
+	return newEntry(k, objectKey(rest), obj, rev), nil
+}
+
+// sealed returns the value to propose for obj.
+func (r *Registry) sealed(k *api.Kind, skey store.Key, plain []byte) ([]byte, error) {
+	v, err := r.cfg.Transform.Seal(k, skey, plain)
+	if err != nil {
+		return nil, internal(fmt.Errorf("seal %s: %w", skey, err))
+	}
+	return v, nil
+}
+
+// clone returns a copy of e's object that the caller may change.
+func clone(e *Entry) api.Object { return e.Object.DeepCopyObject().(api.Object) }
+
+func keyFor(k *api.Kind, obj api.Object) client.Key {
+	key := client.Key{Name: obj.GetName()}
+	if k.Namespaced {
+		key.Namespace = obj.GetNamespace()
+	}
+	return key
+}

@@ -1,0 +1,115 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"shoal/consensus/store"
+	"shoal/internal/api"
+)
+
+// Run keeps the feeds up to date with the store until ctx ends. Reads wait until it has loaded them.
+func (r *Registry) Run(ctx context.Context) error {
+	for {
+		err := r.follow(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		// The replica was replaced by a snapshot, or fell so far behind that history is gone.
+		if !errors.Is(err, store.ErrCompacted) {
+			return err
+		}
+		r.log.Info("feeds start over", "rev", r.cfg.Log.Store().Rev())
+	}
+}
+
+// follow loads every feed and then applies the store's events, one batch at a time.
+func (r *Registry) follow(ctx context.Context) error {
+	st := r.cfg.Log.Store()
+	rev := st.Rev()
+	for _, f := range r.feeds {
+		if err := r.load(f, rev); err != nil {
+			return err
+		}
+	}
+	w := st.Watch("", rev)
+	defer w.Close()
+	r.applied.set(rev)
+	for {
+		events, err := w.Next(ctx)
+		if err != nil {
+			return err
+		}
+		if err := r.advance(events); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *Registry) load(f *feed, rev store.Rev) error {
+	page, err := r.cfg.Log.Store().List(prefixOf(f.kind, ""), "", rev, 0)
+	if err != nil {
+		return fmt.Errorf("load %s: %w", f.kind.Resource, err)
+	}
+	entries := make([]*Entry, 0, len(page.KVs))
+	for _, kv := range page.KVs {
+		e, err := r.decodeEntry(f.kind, kv.Key, kv.Value, kv.Mod)
+		if err != nil {
+			return err
+		}
+		entries = append(entries, e)
+	}
+	f.reset(rev, entries)
+	return nil
+}
+
+// advance applies one batch of events. A batch ends where a transaction ends, and each feed takes its part of it at
+// once, so that no reader sees half a transaction.
+func (r *Registry) advance(events []store.Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	parts := map[*feed][]step{}
+	for _, ev := range events {
+		path, rest := splitKey(ev.Key)
+		f := r.byPath[path]
+		if f == nil {
+			continue
+		}
+		s := step{rev: ev.Rev, key: objectKey(rest)}
+		if !ev.Deleted {
+			e, err := r.decodeEntry(f.kind, ev.Key, ev.Value, ev.Rev)
+			if err != nil {
+				return err
+			}
+			s.now = e
+		}
+		parts[f] = append(parts[f], s)
+	}
+	for f, steps := range parts {
+		f.advance(steps)
+	}
+	r.applied.set(events[len(events)-1].Rev)
+	return nil
+}
+
+// stored returns an object as the store has it now, sharing the feed's entry when that is as new. Nil means absent.
+func (r *Registry) stored(k *api.Kind, f *feed, skey store.Key) (*Entry, error) {
+	kv, ok, err := r.cfg.Log.Store().Get(skey, 0)
+	if err != nil {
+		return nil, internal(err)
+	}
+	if !ok {
+		return nil, nil
+	}
+	_, rest := splitKey(skey)
+	if e := f.get(objectKey(rest)); e != nil && e.Rev == kv.Mod {
+		return e, nil
+	}
+	e, err := r.decodeEntry(k, skey, kv.Value, kv.Mod)
+	if err != nil {
+		return nil, internal(err)
+	}
+	return e, nil
+}

@@ -1,0 +1,130 @@
+// Package registrytest gives tests a running registry over a real store and a log of one peer in the same process. The
+// log behaves like consensus: it applies in order, and it can lose its Master, its quorum, or an answer.
+package registrytest
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"testing"
+
+	"shoal/consensus"
+	"shoal/consensus/store"
+	"shoal/master/registry"
+)
+
+// Log is a registry.Log without a network. The zero value is not usable; use NewLog.
+type Log struct {
+	st *store.Store
+
+	mu       sync.Mutex
+	noQuorum chan struct{} // closed when quorum is back; nil while there is one
+	notHere  bool
+	lose     int
+}
+
+// NewLog returns a log that accepts proposals at once.
+func NewLog() *Log { return &Log{st: store.New()} }
+
+// Store implements registry.Log.
+func (l *Log) Store() *store.Store { return l.st }
+
+// Propose implements registry.Log.
+func (l *Log) Propose(ctx context.Context, t store.Txn) (store.Result, error) {
+	if err := l.quorum(ctx); err != nil {
+		return store.Result{}, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.notHere {
+		return store.Result{}, consensus.ErrNotMaster
+	}
+	res := l.st.Apply(0, t)
+	if l.lose > 0 {
+		l.lose--
+		return store.Result{}, consensus.ErrUnknownOutcome
+	}
+	return res, nil
+}
+
+// ReadIndex implements registry.Log.
+func (l *Log) ReadIndex(ctx context.Context) (store.Rev, error) {
+	if err := l.quorum(ctx); err != nil {
+		return 0, err
+	}
+	return l.st.Rev(), nil
+}
+
+func (l *Log) quorum(ctx context.Context) error {
+	l.mu.Lock()
+	back := l.noQuorum
+	l.mu.Unlock()
+	if back == nil {
+		return nil
+	}
+	select {
+	case <-back:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// SetMaster says whether proposals are accepted here.
+func (l *Log) SetMaster(here bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.notHere = !here
+}
+
+// SetQuorum says whether proposals and read indexes are answered; without quorum they block.
+func (l *Log) SetQuorum(ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case ok && l.noQuorum != nil:
+		close(l.noQuorum)
+		l.noQuorum = nil
+	case !ok && l.noQuorum == nil:
+		l.noQuorum = make(chan struct{})
+	}
+}
+
+// LoseAnswers makes the next n proposals happen although their callers are told that the outcome is unknown.
+func (l *Log) LoseAnswers(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lose = n
+}
+
+// Config returns the configuration New uses, over l.
+func Config(l registry.Log) registry.Config {
+	return registry.Config{
+		Log:         l,
+		ServiceCIDR: netip.MustParsePrefix("10.43.0.0/16"),
+		PodCIDR:     netip.MustParsePrefix("10.244.0.0/15"),
+	}
+}
+
+// New returns a running registry over a new log. It stops with the test.
+func New(t testing.TB) (*registry.Registry, *Log) {
+	t.Helper()
+	l := NewLog()
+	return Start(t, Config(l)), l
+}
+
+// Start runs a registry until the test ends.
+func Start(t testing.TB, c registry.Config) *registry.Registry {
+	t.Helper()
+	r := registry.New(c)
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("registry ended: %v", err)
+		}
+	})
+	return r
+}
