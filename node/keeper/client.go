@@ -7,8 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
-	"sync"
 	"time"
 )
 
@@ -19,9 +17,6 @@ var ErrStranger = errors.New("not the keeper that was started here")
 // for concurrent use.
 type Client struct {
 	config Config
-
-	mu  sync.Mutex
-	cmd *exec.Cmd // the keeper, when this process started it: to be reaped
 }
 
 // Socket is where containerd listens.
@@ -91,9 +86,7 @@ func (c *Client) Shutdown(ctx context.Context, keep bool) error {
 	if _, err := c.call(ctx, request{Op: opShutdown, Keep: keep}); err != nil {
 		return err
 	}
-	err = p.wait(ctx)
-	c.reap()
-	return err
+	return p.Wait(ctx)
 }
 
 func (c *Client) call(ctx context.Context, q request) (response, error) {
@@ -150,7 +143,7 @@ func (c *Client) verify(conn net.Conn) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrStranger, err)
 	}
-	if int(cred.Uid) != os.Geteuid() || int(cred.Pid) != p.Pid || !p.alive() {
+	if int(cred.Uid) != os.Geteuid() || int(cred.Pid) != p.Pid || !p.Alive() {
 		return fmt.Errorf("%s: process %d: %w", c.config.socket(), cred.Pid, ErrStranger)
 	}
 	return nil
@@ -162,12 +155,11 @@ func (c *Client) Run(ctx context.Context) error {
 	for {
 		p, err := readIdentity(c.config.identity())
 		if err == nil {
-			err = p.wait(ctx)
+			err = p.Wait(ctx)
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		c.reap()
 		c.config.Log.Warn("the keeper ended, starting another", "pid", p.Pid, "err", err)
 		begin := time.Now()
 		if err = c.ensure(ctx); err != nil {
@@ -184,15 +176,5 @@ func (c *Client) Run(ctx context.Context) error {
 		}
 		c.config.Log.Info("keeper started", "took", time.Since(begin))
 		delay = firstDelay
-	}
-}
-
-func (c *Client) reap() {
-	c.mu.Lock()
-	cmd := c.cmd
-	c.cmd = nil
-	c.mu.Unlock()
-	if cmd != nil {
-		_ = cmd.Wait()
 	}
 }

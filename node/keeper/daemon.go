@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"shoal/node/runtime/proc"
 )
 
 // daemon is the keeper's own containerd. It is started again when it ends, and left running when the keeper ends:
@@ -22,7 +24,7 @@ type daemon struct {
 	config Config
 
 	mu       sync.Mutex
-	proc     process
+	proc     proc.ID
 	failure  string
 	restarts int
 }
@@ -41,23 +43,20 @@ func (d *daemon) run(ctx context.Context) error {
 	delay := firstDelay
 	for {
 		begin := time.Now()
-		cmd, err := d.adoptOrStart()
+		p, err := d.adoptOrStart()
 		if err == nil {
-			err = d.proc.wait(ctx)
-			if ctx.Err() != nil {
+			d.set(p)
+			if err = p.Wait(ctx); ctx.Err() != nil {
 				return nil
 			}
-			if err == nil && cmd != nil {
-				err = cmd.Wait()
-			}
-			err = fmt.Errorf("containerd ended (%w); see %s", errors.Join(err, errEnded), d.logPath())
+			err = errors.Join(fmt.Errorf("containerd ended, see %s", d.logPath()), err)
 		}
 		if time.Since(begin) > settled {
 			delay = firstDelay
 		}
 		d.config.Log.Warn("containerd does not run", "err", err, "retry", delay)
 		d.mu.Lock()
-		d.proc, d.failure = process{}, err.Error()
+		d.proc, d.failure = proc.ID{}, err.Error()
 		d.restarts++
 		d.mu.Unlock()
 		t := time.NewTimer(delay)
@@ -71,25 +70,22 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 }
 
-var errEnded = errors.New("its process is gone")
-
-// adoptOrStart returns the started command, or nil when the containerd of the keeper before this one lives.
-func (d *daemon) adoptOrStart() (*exec.Cmd, error) {
-	if p, err := readIdentity(d.identity()); err == nil && p.alive() {
-		d.set(p)
-		return nil, nil
+// adoptOrStart returns the containerd of the keeper before this one if it lives, else a new one.
+func (d *daemon) adoptOrStart() (proc.ID, error) {
+	if p, err := readIdentity(d.identity()); err == nil && p.Alive() {
+		return p, nil
 	}
 	binary, err := exec.LookPath("containerd")
 	if err != nil {
-		return nil, errors.New("containerd is not installed: apt-get install containerd")
+		return proc.ID{}, errors.New("containerd is not installed: apt-get install containerd")
 	}
 	config, err := d.writeConfig()
 	if err != nil {
-		return nil, fmt.Errorf("write containerd's configuration: %w", err)
+		return proc.ID{}, fmt.Errorf("write containerd's configuration: %w", err)
 	}
 	log, err := openLog(d.logPath())
 	if err != nil {
-		return nil, err
+		return proc.ID{}, err
 	}
 	defer log.Close()
 	cmd := exec.Command(binary, "--config", config)
@@ -98,18 +94,17 @@ func (d *daemon) adoptOrStart() (*exec.Cmd, error) {
 	cmd.Env = environment("GOGC=40", "GOMEMLIMIT=64MiB")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start containerd: %w", err)
+		return proc.ID{}, fmt.Errorf("start containerd: %w", err)
 	}
-	p, err := identify(cmd.Process.Pid)
+	p, err := proc.Of(cmd.Process.Pid)
 	if err != nil {
 		_ = cmd.Process.Kill()
-		return nil, errors.Join(err, cmd.Wait())
+		return proc.ID{}, errors.Join(err, cmd.Wait())
 	}
-	d.set(p)
-	return cmd, writeFile(d.identity(), p)
+	return p, errors.Join(cmd.Process.Release(), writeFile(d.identity(), p))
 }
 
-func (d *daemon) set(p process) {
+func (d *daemon) set(p proc.ID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.proc, d.failure = p, ""
@@ -121,20 +116,22 @@ func (d *daemon) report(st *Status) {
 	st.Containerd, st.Failure, st.Restarts = d.proc.Pid, d.failure, d.restarts
 }
 
-// end stops containerd, by force after a while. Containers run on.
-func (d *daemon) end() error {
+// end stops containerd, by force when ctx ends. Containers run on.
+func (d *daemon) end(ctx context.Context) error {
 	d.mu.Lock()
 	p := d.proc
 	d.mu.Unlock()
-	if p.Pid == 0 || !p.alive() {
-		return remove(d.identity())
-	}
-	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
-		if err := unix.Kill(p.Pid, sig); errors.Is(err, unix.ESRCH) {
-			break
+	if p.Alive() {
+		if err := p.Signal(unix.SIGTERM); err != nil {
+			return err
 		}
-		if p.waitFor(5*time.Second) == nil {
-			break
+		if p.Wait(ctx) != nil {
+			if err := p.Signal(unix.SIGKILL); err != nil {
+				return err
+			}
+			if err := p.Wait(context.WithoutCancel(ctx)); err != nil {
+				return err
+			}
 		}
 	}
 	return remove(d.identity())

@@ -83,10 +83,7 @@ func (c *Client) start(ctx context.Context) error {
 		_ = cmd.Wait()
 		return fmt.Errorf("the keeper did not become ready, see %s: %w", path, errors.Join(ctx.Err(), err))
 	}
-	c.mu.Lock()
-	c.cmd = cmd
-	c.mu.Unlock()
-	return nil
+	return cmd.Process.Release() // whoever waits for the keeper reaps it
 }
 
 // arguments is the command line that Main reads back.

@@ -109,7 +109,7 @@ func run(ctx context.Context, c Config, ready func() error) error {
 	debug.FreeOSMemory()
 	err = g.Wait()
 	if cause := context.Cause(ctx); errors.Is(cause, errShutdown) {
-		return s.finish()
+		return s.finish(ctx)
 	}
 	return err
 }

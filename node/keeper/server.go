@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -137,13 +138,18 @@ func (s *server) follow(conn net.Conn, id string) error {
 }
 
 // finish ends what a keeper that was asked to shut down leaves behind.
-func (s *server) finish() error {
+func (s *server) finish(ctx context.Context) error {
 	err := errors.Join(remove(s.config.socket()), remove(s.config.identity()))
 	if s.daemon != nil && !s.keep {
-		err = errors.Join(err, s.daemon.end())
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		defer cancel()
+		err = errors.Join(err, s.daemon.end(ctx))
 	}
 	return err
 }
+
+// patience is how long containerd may take to end by itself.
+const patience = 5 * time.Second
 
 func remove(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
