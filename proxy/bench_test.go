@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -39,13 +40,21 @@ func BenchmarkRender(b *testing.B) {
 	}
 }
 
+// cloneWith returns slices in which svc-7 has one endpoint.
+func cloneWith(all map[client.Key][]*discoveryv1.EndpointSlice, endpoint string) map[client.Key][]*discoveryv1.EndpointSlice {
+	out := maps.Clone(all)
+	out[client.Key{Namespace: "default", Name: "svc-7"}] = []*discoveryv1.EndpointSlice{
+		sourcetest.Slice("default/svc-7", []string{"http:8080"}, endpoint),
+	}
+	return out
+}
+
 // BenchmarkOneEndpoint is a render after one endpoint changed, and what would be sent.
 func BenchmarkOneEndpoint(b *testing.B) {
 	for _, n := range [][2]int{{1000, 10}, {10000, 10}} {
 		f := crowd(n[0], n[1])
 		before := Render(f)
-		key := client.Key{Namespace: "default", Name: "svc-7"}
-		f.Slices[key] = []*discoveryv1.EndpointSlice{sourcetest.Slice("default/svc-7", []string{"http:8080"}, "10.244.9.9@node-9")}
+		f.Slices = cloneWith(f.Slices, "10.244.9.9@node-9")
 		b.Run(fmt.Sprintf("services=%d/endpoints=%d", n[0], n[1]), func(b *testing.B) {
 			b.ReportAllocs()
 			sent := 0

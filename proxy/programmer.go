@@ -42,9 +42,11 @@ type Flow struct {
 // Kernel is the Programmer of the network namespace that the process is in. The zero value is ready for use. Not safe
 // for concurrent use.
 type Kernel struct {
-	ipt     *iptables.IPTables
-	restore string // "iptables-restore", next to the iptables that go-iptables found
-	save    string
+	// Program is the iptables to use, such as iptables-legacy. Empty means iptables, whichever kind that is.
+	Program string
+
+	ipt           *iptables.IPTables
+	restore, save string
 }
 
 // open finds the programs, once.
@@ -52,17 +54,19 @@ func (k *Kernel) open() error {
 	if k.ipt != nil {
 		return nil
 	}
-	ipt, err := iptables.New(iptables.Timeout(10))
+	name := k.Program
+	if name == "" {
+		name = "iptables"
+	}
+	ipt, err := iptables.New(iptables.Path(name), iptables.Timeout(10))
 	if err != nil {
+		return fmt.Errorf("find %s: %w", name, err)
+	}
+	if k.restore, err = exec.LookPath(name + "-restore"); err != nil {
 		return fmt.Errorf("find iptables: %w", err)
 	}
-	k.restore, err = exec.LookPath("iptables-restore")
-	if err != nil {
-		return fmt.Errorf("find iptables-restore: %w", err)
-	}
-	k.save, err = exec.LookPath("iptables-save")
-	if err != nil {
-		return fmt.Errorf("find iptables-save: %w", err)
+	if k.save, err = exec.LookPath(name + "-save"); err != nil {
+		return fmt.Errorf("find iptables: %w", err)
 	}
 	k.ipt = ipt
 	return nil

@@ -150,7 +150,7 @@ func (p *Proxy) loop(ctx context.Context) error {
 				return ctx.Err()
 			}
 			p.c.Log.Warn("rules not applied, will retry", "err", err)
-			k.known = false // what the kernel holds now is anyone's guess
+			k.known = false
 			if err := retry.Wait(ctx); err != nil {
 				return err
 			}
@@ -182,10 +182,15 @@ type kernel struct {
 func (p *Proxy) turn(ctx context.Context, k *kernel) error {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
-	start := time.Now()
 	f, silent := p.facts()
 	want := Render(f)
 	p.watchSilent(f, silent)
+	return p.program(ctx, k, want)
+}
+
+// program brings the kernel to want. After an error nothing is known of the kernel.
+func (p *Proxy) program(ctx context.Context, k *kernel, want *Rules) error {
+	start := time.Now()
 	var missing []jump
 	audited := !k.known
 	if audited {

@@ -44,7 +44,9 @@ const (
 	// (0x4000, 0x8000) nor Docker uses.
 	masquerade = "0x100000/0x100000"
 
-	reject = " -j REJECT --reject-with icmp-port-unreachable\n"
+	// The kernel sends few ICMP errors a second to one caller, and as many resets as it takes.
+	rejectTCP   = " -j REJECT --reject-with tcp-reset"
+	rejectOther = " -j REJECT --reject-with icmp-port-unreachable"
 
 	portsPerBlock = 64
 )
@@ -98,9 +100,7 @@ func (r *renderer) add(table, chain string, words ...string) {
 		for _, w := range words {
 			text = append(text, w...)
 		}
-		if text[len(text)-1] != '\n' {
-			text = append(text, '\n')
-		}
+		text = append(text, '\n')
 	}
 	r.chains[c] = text
 }
@@ -134,7 +134,8 @@ func (r *renderer) base() {
 	r.add(tableFilter, chainForward, " -s ", pods, " -m conntrack --ctstate INVALID -j DROP")
 	// What still bears a service address here was not translated: there is no such service, or nobody behind it.
 	for _, c := range []string{chainForward, chainOutput} {
-		r.add(tableFilter, c, " -d ", vips, " -m conntrack --ctstate NEW", reject)
+		r.add(tableFilter, c, " -d ", vips, " -p tcp -m conntrack --ctstate NEW", rejectTCP)
+		r.add(tableFilter, c, " -d ", vips, " -m conntrack --ctstate NEW", rejectOther)
 		r.add(tableFilter, c, " -m conntrack --ctstate NEW -j ", chainNoExternal)
 	}
 	r.add(tableFilter, chainForward, " -s ", pods, " -j ACCEPT")
@@ -164,10 +165,10 @@ func (r *renderer) port(p *port) {
 	nodePort, number := strconv.Itoa(int(p.nodePort)), strconv.Itoa(int(p.number))
 	if len(p.all) == 0 || len(external) == 0 && !p.externalLocal {
 		if p.nodePort != 0 {
-			r.add(tableFilter, chainNoPort, proto, nodePort, p.comment(), reject)
+			r.add(tableFilter, chainNoPort, proto, nodePort, p.comment(), p.reject())
 		}
 		for _, ip := range p.externalIPs {
-			r.add(tableFilter, chainNoExternal, " -d ", ip.String(), "/32", proto, number, p.comment(), reject)
+			r.add(tableFilter, chainNoExternal, " -d ", ip.String(), "/32", proto, number, p.comment(), p.reject())
 		}
 		return
 	}
@@ -293,6 +294,13 @@ func (p *port) chain(kind string) string { return prefix + kind + "-" + p.hash }
 
 // list names the xt_recent list of one endpoint.
 func (p *port) list(e netip.AddrPort) string { return p.hash + "-" + e.String() }
+
+func (p *port) reject() string {
+	if p.proto == "tcp" {
+		return rejectTCP
+	}
+	return rejectOther
+}
 
 func (p *port) comment() string {
 	return ` -m comment --comment "` + p.name + `"`

@@ -61,7 +61,7 @@ func (m *Machine) ensureBridge(pods netip.Prefix, gateway netip.Addr) (netlink.L
 }
 
 // settings makes the kernel forward, and translate what is bridged.
-func settings(log *slog.Logger) error {
+func settings(log *slog.Logger, bridge string) error {
 	const ip = "/proc/sys/net/ipv4/"
 	for _, s := range []struct {
 		path, value string
@@ -70,6 +70,10 @@ func settings(log *slog.Logger) error {
 		{ip + "ip_forward", "1", false},
 		// Answers of a Service may come in by another link than the route back to the caller.
 		{ip + "conf/all/rp_filter", "2", false},
+		// A Service's address is routed to the bridge that a pod's packet comes from: told so, the pod would look for it
+		// there by itself. Off only when off for all and for the link.
+		{ip + "conf/all/send_redirects", "0", false},
+		{ip + "conf/" + bridge + "/send_redirects", "0", false},
 		// NodePorts on localhost; the proxy's rules keep neighbours out.
 		{ip + "conf/all/route_localnet", "1", false},
 		// Without it a pod sees the answer of a neighbour behind a Service come from the neighbour.

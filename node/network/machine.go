@@ -198,7 +198,7 @@ func (m *Machine) sync(nodes []*corev1.Node) error {
 	if err != nil {
 		return err
 	}
-	if err := settings(m.c.Log); err != nil {
+	if err := settings(m.c.Log, m.c.Bridge); err != nil {
 		return err
 	}
 	mtu, err := m.ensureRoutes(own, others, bridge)

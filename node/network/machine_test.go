@@ -83,7 +83,7 @@ func TestPodsOfTwoMachinesReachOneAnother(t *testing.T) {
 				nodes[1].Status.Addresses[0].Address = "192.168.2.2"
 				cable(t, a, "192.168.1.1/24", router, "192.168.1.254/24", "up0")
 				cable(t, b, "192.168.2.2/24", router, "192.168.2.254/24", "up1")
-				router.must(t, func() error { return settings(nil) })
+				router.must(t, func() error { return settings(nil, "all") })
 				gateway(t, a, "192.168.1.254")
 				gateway(t, b, "192.168.2.254")
 			}
