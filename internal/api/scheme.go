@@ -34,6 +34,7 @@ func NewScheme() *runtime.Scheme {
 	}
 	metav1.AddToGroupVersion(s, schema.GroupVersion{Version: "v1"})
 	utilruntime.Must(metav1.AddMetaToScheme(s))
+	utilruntime.Must(addPodOptions(s))
 	for _, k := range Kinds() {
 		utilruntime.Must(s.AddFieldLabelConversionFunc(k.GroupVersionKind, fieldLabels(k)))
 	}
