@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // segment makes a bridge, a network segment that the host is connected to, and returns it. Making it again is harmless.
@@ -41,6 +41,7 @@ func (p *Peer) plug(pid int) error {
 	veth := &netlink.Veth{
 		LinkAttrs: netlink.LinkAttrs{Name: p.link(), MasterIndex: br.Attrs().Index},
 		PeerName:  "eth0", PeerNamespace: netlink.NsPid(pid),
+		PeerHardwareAddr: p.mac(),
 	}
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("connect %s: %w", p.Name, err)
@@ -77,6 +78,27 @@ func (p *Peer) plug(pid int) error {
 		}
 	}
 	return h.RouteAdd(&netlink.Route{Gw: net.ParseIP(hostAddress())})
+}
+
+// unplug removes a link. The kernel may be removing it at the same time, with the namespace of its other end.
+func unplug(name string) error {
+	link, err := netlink.LinkByName(name)
+	var gone netlink.LinkNotFoundError
+	if errors.As(err, &gone) {
+		return nil
+	}
+	if err == nil {
+		err = netlink.LinkDel(link)
+	}
+	if err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	return nil
+}
+
+// mac is the same each time the machine is powered on, as a real one's is: others remember it.
+func (p *Peer) mac() net.HardwareAddr {
+	return append(net.HardwareAddr{0x02, 0x5a}, net.ParseIP(p.Address).To4()...)
 }
 
 // route tells the host on which segment the peer is.
@@ -128,10 +150,7 @@ func removeLinks() error {
 		if !ours {
 			continue
 		}
-		var gone netlink.LinkNotFoundError
-		if err := netlink.LinkDel(l); err != nil && !errors.As(err, &gone) && !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, fmt.Errorf("remove %s: %w", name, err))
-		}
+		errs = append(errs, unplug(name))
 	}
 	return errors.Join(errs...)
 }

@@ -52,16 +52,23 @@ func makeCgroups(name string) error {
 	return nil
 }
 
-// enterCgroups moves a process, or with file "tasks" one thread, into name everywhere. Version 2 has no per-thread file.
-func enterCgroups(name, file string, id int) error {
+// cgroupFiles returns the files that take a process into name, one a hierarchy.
+func cgroupFiles(name string) ([]string, error) {
 	all, err := hierarchies()
+	for i, h := range all {
+		all[i] = filepath.Join(h, name, "cgroup.procs")
+	}
+	return all, err
+}
+
+// enterCgroups moves a process into name everywhere.
+func enterCgroups(name string, pid int) error {
+	files, err := cgroupFiles(name)
 	if err != nil {
 		return err
 	}
-	for _, h := range all {
-		path := filepath.Join(h, name, file)
-		err := os.WriteFile(path, []byte(strconv.Itoa(id)), 0o644)
-		if err != nil && !(file == "tasks" && errors.Is(err, fs.ErrNotExist)) && !(file == "tasks" && errors.Is(err, fs.ErrPermission)) {
+	for _, f := range files {
+		if err := os.WriteFile(f, []byte(strconv.Itoa(pid)), 0o644); err != nil {
 			return err
 		}
 	}

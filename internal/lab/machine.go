@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,10 @@ exec "$2" </dev/null >/dev/null 2>&1`
 // paths of the others are gone.
 var spaces = []string{"ipc", "uts", "net", "pid", "mnt"}
 
+// The main goroutine keeps the main thread to itself. Otherwise Start's goroutine might get it, change its namespaces for
+// good, and with it what /proc/self shows to everyone.
+func init() { runtime.LockOSThread() }
+
 func (p *Peer) cgroup() string { return cgroupName + "/" + p.Name }
 
 // powerOn boots the machine, without starting its peer.
@@ -40,7 +45,7 @@ func (l *Lab) powerOn(p *Peer) error {
 		return err
 	}
 	hold := filepath.Join(Dir, "init")
-	if err := os.WriteFile(hold, pause.Program(), 0o755); err != nil && !os.IsExist(err) && !isBusy(err) {
+	if err := writeHolder(hold); err != nil {
 		return err
 	}
 	cmd := exec.Command("/bin/sh", "-c", boot, "boot", p.Name, hold)
@@ -65,7 +70,7 @@ func (l *Lab) powerOn(p *Peer) error {
 		err = l.save()
 	}
 	if err == nil {
-		err = enterCgroups(p.cgroup(), "cgroup.procs", cmd.Process.Pid)
+		err = enterCgroups(p.cgroup(), cmd.Process.Pid)
 	}
 	if err == nil {
 		err = p.plug(cmd.Process.Pid)
@@ -92,6 +97,9 @@ func (p *Peer) powerOff(ctx context.Context) error {
 	}
 	if err := p.Init.wait(ctx); err != nil {
 		return fmt.Errorf("wait for %s to be off: %w", p.Name, err)
+	}
+	if err := unplug(p.link()); err != nil {
+		return err
 	}
 	p.Shoal, p.Frozen, p.Halted = proc{}, false, false
 	return removeCgroups(p.cgroup())
@@ -129,10 +137,17 @@ func (p *Peer) Start(cmd *exec.Cmd) error {
 	return <-result
 }
 
+// enterAndRun moves itself, while it has no children yet, into the cgroups given as files up to "--", and becomes the
+// command.
+const enterAndRun = `while [ "$1" != -- ]; do echo 0 >"$1" || exit 126; shift; done; shift; exec "$@"`
+
 func (p *Peer) startInside(cmd *exec.Cmd) error {
-	if err := enterCgroups(p.cgroup(), "tasks", unix.Gettid()); err != nil {
-		return fmt.Errorf("enter the cgroup of %s: %w", p.Name, err)
+	files, err := cgroupFiles(p.cgroup())
+	if err != nil {
+		return err
 	}
+	cmd.Args = slices.Concat([]string{"sh", "-c", enterAndRun, "sh"}, files, []string{"--", cmd.Path}, cmd.Args[1:])
+	cmd.Path = "/bin/sh"
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return err
 	}
@@ -153,7 +168,14 @@ func enterSpace(pid int, name string) error {
 	return unix.Setns(fd, 0)
 }
 
-func isBusy(err error) bool {
-	pe, ok := err.(*os.PathError)
-	return ok && pe.Err == unix.ETXTBSY
+// writeHolder writes the program that a machine's first process becomes, unless another machine runs it already.
+func writeHolder(path string) error {
+	if exists(path) {
+		return nil
+	}
+	program, err := pause.ELF()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, program, 0o755)
 }

@@ -1,0 +1,178 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// The test binary plays the peer: it writes what a peer leaves for the lab, says that it is ready, and waits.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "up" {
+		fakePeer(os.Args[3])
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func fakePeer(config string) {
+	pki := filepath.Join(filepath.Dir(config), "data", "pki")
+	_ = os.MkdirAll(pki, 0o700)
+	for _, f := range []string{"ca.crt", "admin.crt", "admin.key"} {
+		_ = os.WriteFile(filepath.Join(pki, f), []byte(f), 0o600)
+	}
+	l, err := net.Listen("tcp", ":7946")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	defer l.Close()
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
+	defer stop()
+	conn, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
+	if err == nil {
+		_, _ = conn.Write([]byte("READY=1"))
+	}
+	<-ctx.Done()
+}
+
+func up(t *testing.T, n int) *Lab {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("the lab needs root")
+	}
+	if _, err := os.Stat(Dir); err == nil {
+		t.Fatalf("%s exists: a lab is up", Dir)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := Up(t.Context(), Config{Program: self, Progress: t.Output()}, n)
+	t.Cleanup(func() {
+		if l != nil {
+			_ = l.Close()
+		}
+		if err := Down(context.Background(), Config{}); err != nil {
+			t.Error(err)
+		}
+		if exists(Dir) {
+			t.Error(Dir, "is still there")
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// reaches reports whether from can connect to to's port.
+func reaches(t *testing.T, l *Lab, from, to string) bool {
+	t.Helper()
+	p, err := l.Peer(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := l.Peer(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Exec(exec.Command("/bin/bash", "-c", "exec timeout 0.5 bash -c '</dev/tcp/"+q.Address+"/7946'")) == nil
+}
+
+func TestFaultsDoWhatTheySay(t *testing.T) {
+	l := up(t, 3)
+	ctx := t.Context()
+	check := func(when string, want bool, pairs ...string) {
+		t.Helper()
+		for _, pair := range pairs {
+			from, to, _ := strings.Cut(pair, ">")
+			if got := reaches(t, l, "peer-"+from, "peer-"+to); got != want {
+				t.Errorf("%s: peer-%s reaches peer-%s: %v", when, from, to, got)
+			}
+		}
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	check("at first", true, "1>2", "2>3", "3>1")
+
+	must(l.Partition("peer-1,peer-2/peer-3"))
+	check("partitioned", true, "1>2", "2>1")
+	check("partitioned", false, "1>3", "3>2")
+	must(l.Heal())
+	check("healed", true, "1>3", "3>2")
+
+	must(l.Cut("peer-2"))
+	check("cut", false, "1>2")
+	must(l.Heal())
+	check("mended", true, "1>2")
+
+	must(l.Freeze("peer-2", false))
+	check("frozen: the kernel still answers", true, "1>2")
+	must(l.Thaw("peer-2"))
+	must(l.Freeze("peer-2", true))
+	check("machine frozen", false, "1>2")
+	must(l.Thaw("peer-2"))
+	check("thawed", true, "1>2")
+
+	must(l.KillProcess(ctx, "peer-3"))
+	check("process killed", false, "1>3")
+	must(l.Start(ctx, "peer-3"))
+	check("started", true, "1>3")
+
+	must(l.Kill(ctx, "peer-1"))
+	check("killed", false, "2>1")
+	pids, err := processes("shoal-lab/peer-1")
+	if err != nil || len(pids) > 0 {
+		t.Errorf("processes of a killed machine: %v %v", pids, err)
+	}
+	must(l.Start(ctx, "peer-1"))
+	check("powered on", true, "2>1", "1>3")
+
+	must(l.Stop(ctx, "peer-1"))
+	p, err := l.Peer("peer-1")
+	must(err)
+	if got := p.condition(); got != "stopped" {
+		t.Errorf("a stopped peer is %s", got)
+	}
+}
+
+func TestMachineHasItsOwnNameAndRun(t *testing.T) {
+	l := up(t, 1)
+	p, err := l.Peer("peer-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/bin/sh", "-c", "hostname; ls /run; ps -e -o pid= | wc -l")
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := p.Exec(cmd); err != nil {
+		t.Fatal(err)
+	}
+	f := strings.Fields(out.String())
+	if len(f) < 3 || f[0] != "peer-1" || f[1] != "lock" {
+		t.Errorf("inside: %q", out.String())
+	}
+}
+
+func TestPartitionMustNameEveryPeerOnce(t *testing.T) {
+	l := &Lab{state: state{Peers: []Peer{{Name: "peer-1"}, {Name: "peer-2"}, {Name: "peer-3"}}}}
+	for _, groups := range []string{"", "peer-1", "peer-1/peer-2", "peer-1,peer-2,peer-3", "peer-1/peer-2/peer-4", "peer-1,peer-1/peer-2", "peer-1/peer-2,peer-3,peer-3"} {
+		if err := l.Partition(groups); err == nil {
+			t.Errorf("%q is accepted", groups)
+		}
+	}
+}
