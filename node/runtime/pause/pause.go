@@ -1,6 +1,7 @@
-// Package pause assembles the program that holds a pod's namespaces: a static executable of a few hundred bytes. It
-// closes every file it inherited, ignores SIGCHLD, so that the kernel reaps what it adopts as process 1, and sleeps until
-// SIGINT, SIGQUIT or SIGTERM. It allocates nothing and uses four pages.
+// Package pause assembles the program that holds a pod's namespaces: a static executable of a few hundred bytes. It waits
+// for one byte on its standard input and ends if none comes, so that it never outlives a peer that died before it had
+// put it on record. Then it closes every file it inherited, ignores SIGCHLD, so that the kernel reaps what it adopts as
+// process 1, and sleeps until SIGINT, SIGQUIT or SIGTERM. It allocates nothing and uses four pages.
 package pause
 
 import (
@@ -75,6 +76,21 @@ func amd64(set, action uint32) []byte {
 	eightR10 := func() { op(0x41, 0xba); word(8) }
 	syscall := func() { op(0x0f, 0x05) }
 
+	exit := func() { // exit_group(0)
+		op(0x31, 0xff)
+		eax(231)
+		syscall()
+	}
+
+	edi(0)               // read(0, stack, 1)
+	op(0x48, 0x89, 0xe6) // mov rsi, rsp
+	op(0xba)
+	word(1)
+	op(0x31, 0xc0)
+	syscall()
+	op(0x85, 0xc0) // test eax, eax
+	op(0x7f, 9)    // jg over exit
+	exit()
 	edi(0) // close_range(0, ~0, 0)
 	esi(0xffffffff)
 	zeroEDX()
@@ -101,9 +117,7 @@ func amd64(set, action uint32) []byte {
 	syscall()
 	op(0x85, 0xc0)                   // test eax, eax
 	op(0x7e, byte(loop-(b.Len()+2))) // jle loop
-	op(0x31, 0xff)                   // exit_group(0)
-	eax(231)
-	syscall()
+	exit()
 	return b.Bytes()
 }
 
@@ -121,6 +135,18 @@ func arm64(set, action uint32) []byte {
 		op(0xd4000001)
 	}
 
+	exit := func() { // exit_group(0)
+		movz(0, 0)
+		svc(94)
+	}
+
+	movz(0, 0)     // read(0, stack, 1)
+	op(0x910003e1) // mov x1, sp
+	movz(2, 1)
+	svc(63)
+	op(0xf100001f)        // cmp x0, 0
+	op(0x5400000c | 4<<5) // b.gt over exit
+	exit()
 	movz(0, 0) // close_range(0, ~0, 0)
 	op(0x92800001)
 	movz(2, 0)
@@ -143,7 +169,6 @@ func arm64(set, action uint32) []byte {
 	svc(137)
 	op(0xf100001f)                                       // cmp x0, 0
 	op(0x5400000d | uint32((loop-b.Len())/4)&0x7ffff<<5) // b.le loop
-	movz(0, 0)                                           // exit_group(0)
-	svc(94)
+	exit()
 	return b.Bytes()
 }

@@ -40,13 +40,15 @@ func TestARM64Instructions(t *testing.T) {
 		at := b[headers+4*i:]
 		return uint32(at[0]) | uint32(at[1])<<8 | uint32(at[2])<<16 | uint32(at[3])<<24
 	}
-	// As an assembler writes them: mov x8,#436; svc #0; cmp x0,#0; b.le back over nine instructions.
-	for i, want := range map[int]uint32{3: 0xd2803688, 4: 0xd4000001} {
+	// As an assembler writes them: mov x1,sp; mov x8,#63; svc #0; cmp x0,#0; b.gt over three; mov x8,#436.
+	for i, want := range map[int]uint32{
+		1: 0x910003e1, 3: 0xd28007e8, 4: 0xd4000001, 5: 0xf100001f, 6: 0x5400008c, 13: 0xd2803688,
+	} {
 		if got := word(i); got != want {
 			t.Errorf("instruction %d: %#x, want %#x", i, got, want)
 		}
 	}
-	cmp := bytes.Index(b, []byte{0x1f, 0x00, 0x00, 0xf1})
+	cmp := bytes.LastIndex(b, []byte{0x1f, 0x00, 0x00, 0xf1})
 	if got := word((cmp-headers)/4 + 1); got != 0x54ffff0d {
 		t.Errorf("branch %#x", got)
 	}
@@ -65,6 +67,7 @@ func start(t *testing.T, attr *syscall.SysProcAttr) *exec.Cmd {
 	}
 	cmd := exec.Command(path)
 	cmd.SysProcAttr = attr
+	cmd.Stdin = strings.NewReader("x")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +103,20 @@ func TestEndsOnSignals(t *testing.T) {
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("%v: %v", sig, err)
 		}
+	}
+}
+
+func TestEndsWhenNobodyRecordedIt(t *testing.T) {
+	b, err := ELF()
+	if err != nil {
+		t.Skip(err)
+	}
+	path := filepath.Join(t.TempDir(), "pause")
+	if err := os.WriteFile(path, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := exec.Command(path).Run(); err != nil { // its input is empty
+		t.Fatal(err)
 	}
 }
 
