@@ -1,0 +1,187 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"shoal/master/registry"
+)
+
+const (
+	// masterWait is how long a write waits for a Master to exist.
+	masterWait = 5 * time.Second
+	// deposedGrace is how long the answer of a Master that lost its role is still waited for.
+	deposedGrace = 500 * time.Millisecond
+	// settleWait bounds how long an answer is held back until this peer's replica includes its write.
+	settleWait = 5 * time.Second
+
+	headerForwarded = "X-Shoal-Forwarded"
+	headerUser      = "X-Shoal-User"
+	headerGroups    = "X-Shoal-Groups"
+	// headerNotMaster marks an answer of a peer that was taken for the Master: nothing was done.
+	headerNotMaster = "X-Shoal-Not-Master"
+)
+
+// withForward is the one place where writes go to the Master. A request that was forwarded is never forwarded again:
+// if this peer is not the Master (any more), it says so and the first peer looks for the new one.
+func (s *Server) withForward(next handler) handler {
+	return func(w http.ResponseWriter, r *request) {
+		if !r.IsResource || !r.isWrite() || isQuestion(r.Group) {
+			next(w, r)
+			return
+		}
+		if r.Header.Get(headerForwarded) != "" {
+			if master, ok := s.cfg.Peers.Master(); !ok || master != s.cfg.Peers.Self() {
+				w.Header().Set(headerNotMaster, "1")
+				s.fail(w, r, registry.Unavailable("this peer is not the Master"))
+				return
+			}
+			next(w, r)
+			return
+		}
+		s.toMaster(w, r, next)
+	}
+}
+
+// toMaster serves r here or at the Master, waiting a bounded time for there to be one.
+func (s *Server) toMaster(w http.ResponseWriter, r *request, next handler) {
+	ctx, cancel := context.WithTimeout(r.Context(), masterWait)
+	defer cancel()
+	var body []byte
+	for {
+		changed := s.cfg.Peers.Changed()
+		master, ok := s.cfg.Peers.Master()
+		if ok && master == s.cfg.Peers.Self() {
+			if body != nil {
+				r.Body = io.NopCloser(bytes.NewReader(body))
+			}
+			next(w, r)
+			return
+		}
+		if ok {
+			if body == nil {
+				var err error
+				if body, err = r.body(w); err != nil {
+					s.fail(w, r, err)
+					return
+				}
+			}
+			resp, err := s.forward(r, master, body)
+			switch {
+			case err == nil && resp.Header.Get(headerNotMaster) == "":
+				s.relay(w, r, resp)
+				return
+			case err == nil:
+				_ = resp.Body.Close() // it is not the Master; wait for news
+			case !unsent(err):
+				s.fail(w, r, apierrors.NewTimeoutError("the Master did not answer: the write may or may not have happened", 0))
+				return
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			s.fail(w, r, registry.Unavailable("there is no Master to take this write"))
+			return
+		}
+	}
+}
+
+// unsent reports whether an error means that the request has not reached the other peer.
+func unsent(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// forward sends the raw request to the Master with the user asserted. It gives up when another peer has become Master.
+func (s *Server) forward(r *request, master string, body []byte) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	out := r.Clone(ctx)
+	out.Body = io.NopCloser(bytes.NewReader(body))
+	out.ContentLength = int64(len(body))
+	out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	out.Header.Set(headerForwarded, "1")
+	out.Header.Del(headerUser)
+	out.Header.Del(headerGroups)
+	out.Header.Del("Accept-Encoding") // the answer is compressed here, if at all
+	out.Header.Del("Connection")
+	if r.user != nil {
+		out.Header.Set(headerUser, r.user.Name)
+		for _, g := range r.user.Groups {
+			out.Header.Add(headerGroups, g)
+		}
+	}
+	done := make(chan struct{})
+	defer close(done)
+	go s.giveUp(master, done, cancel)
+	resp, err := s.cfg.Peers.RoundTripTo(master, out)
+	if err != nil {
+		cancel(err)
+		return nil, err
+	}
+	resp.Body = &cancelled{resp.Body, cancel}
+	return resp, nil
+}
+
+// giveUp ends a forwarded request soon after its Master has been replaced.
+func (s *Server) giveUp(master string, done <-chan struct{}, cancel context.CancelCauseFunc) {
+	for {
+		changed := s.cfg.Peers.Changed()
+		if now, ok := s.cfg.Peers.Master(); ok && now != master {
+			t := time.NewTimer(deposedGrace)
+			defer t.Stop()
+			select {
+			case <-t.C:
+				cancel(errors.New("another peer is the Master"))
+			case <-done:
+			}
+			return
+		}
+		select {
+		case <-changed:
+		case <-done:
+			return
+		}
+	}
+}
+
+// cancelled frees a request's context with its body.
+type cancelled struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc
+}
+
+func (c *cancelled) Close() error {
+	err := c.ReadCloser.Close()
+	c.cancel(nil)
+	return err
+}
+
+// relay passes the Master's answer on once this peer's replica includes the write, so that the client's next read
+// here sees it.
+func (s *Server) relay(w http.ResponseWriter, r *request, resp *http.Response) {
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.fail(w, r, apierrors.NewTimeoutError("the Master's answer broke off: the write may or may not have happened", 0))
+		return
+	}
+	if rev, err := strconv.ParseUint(resp.Header.Get(headerRevision), 10, 64); err == nil {
+		ctx, cancel := context.WithTimeout(r.Context(), settleWait)
+		_ = s.reg.WaitRevision(ctx, rev) // late is better than never: the write has happened
+		cancel()
+	}
+	maps.Copy(w.Header(), resp.Header)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(resp.StatusCode)
+	_, _ = w.Write(body)
+}

@@ -1,0 +1,196 @@
+// Package api is the HTTP face of a peer: the Kubernetes API on the wire, the same on every peer. Reads and watches are
+// answered from this peer's replica, writes by the Master, to which the raw request is forwarded once. It decides nothing
+// about objects (master/registry does) and nothing about users (Config.Auth does). internal/peer mounts it.
+//
+// Its invariant: what is refused is refused with a metav1.Status, and nothing is served before Auth has agreed.
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	shoalapi "shoal/internal/api"
+	"shoal/master/registry"
+)
+
+// Config is complete when passed to New.
+type Config struct {
+	Registry *registry.Registry
+	// Auth decides who may do what.
+	Auth Auth
+	// Peers finds the Master and carries requests to it. Nil means that this peer is the only one.
+	Peers Peers
+	// Streams serves the pod subresources that end at the pod's peer. Nil answers them with 503.
+	Streams PodStreams
+	// Extra serves the paths below /shoal/. It is asked after authentication and authorises by itself.
+	Extra http.Handler
+	// Ready returns what keeps this peer from being ready; nil means nothing.
+	Ready   func() error
+	Version string // of Shoal; /version names it behind Kubernetes'
+	Now     func() time.Time
+	Logger  *slog.Logger
+}
+
+// Auth authenticates and authorises. Implementations are safe for concurrent use.
+type Auth interface {
+	// Authenticate finds out who sent r. An error is a StatusError, usually 401.
+	Authenticate(r *http.Request) (*User, error)
+	// Authorize returns nil if u may do a, else a StatusError, usually Forbidden.
+	Authorize(ctx context.Context, u *User, a *Attributes) error
+}
+
+// User is who sent a request.
+type User struct {
+	Name   string
+	UID    string
+	Groups []string
+	Extra  map[string][]string
+}
+
+// Attributes are what a request wants to do.
+type Attributes struct {
+	Verb        string // get, list, watch, create, update, patch, delete, deletecollection; the method for other paths
+	Group       string
+	Version     string
+	Resource    string
+	Subresource string
+	Namespace   string
+	Name        string
+	Path        string // for requests that are not about resources
+	IsResource  bool
+}
+
+// Peers is what the server knows of the other peers.
+type Peers interface {
+	Self() string
+	// Master returns the name of the Master, if there is one.
+	Master() (name string, ok bool)
+	// Changed returns a channel that is closed when Master next changes. Get it before asking.
+	Changed() <-chan struct{}
+	// RoundTripTo sends r to a peer. Errors of connecting wrap a *net.OpError with Op "dial".
+	RoundTripTo(name string, r *http.Request) (*http.Response, error)
+}
+
+// PodStreams reaches pods on whatever peer they run.
+type PodStreams interface {
+	// ServePod answers a request for sub (log, exec, attach, portforward) of a pod of node. The user is in the context.
+	ServePod(w http.ResponseWriter, r *http.Request, node string, pod *corev1.Pod, sub string)
+}
+
+// Server is an http.Handler. It is safe for concurrent use.
+type Server struct {
+	cfg       Config
+	log       *slog.Logger
+	reg       *registry.Registry
+	kinds     *shoalapi.Table
+	codecs    *shoalapi.Codecs
+	discovery *discovery
+	openapi   *openapi
+	quorum    quorum
+	handle    handler
+}
+
+// handler is an http.HandlerFunc with what the chain has found out so far.
+type handler func(w http.ResponseWriter, r *request)
+
+// New returns a server; it does nothing by itself.
+func New(c Config) *Server {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Peers == nil {
+		c.Peers = alone{}
+	}
+	if c.Ready == nil {
+		c.Ready = func() error { return nil }
+	}
+	s := &Server{
+		cfg: c, log: c.Logger.With("component", "api"),
+		reg: c.Registry, kinds: c.Registry.Kinds(), codecs: shoalapi.NewCodecs(shoalapi.NewScheme()),
+	}
+	s.discovery = newDiscovery(s.kinds)
+	s.openapi = newOpenAPI(s.kinds)
+	// The order in which a request passes; read from the bottom.
+	s.handle = s.dispatch
+	s.handle = s.withForward(s.handle)
+	s.handle = s.withAuthorization(s.handle)
+	s.handle = s.withAuthentication(s.handle)
+	s.handle = s.withRequestInfo(s.handle)
+	s.handle = s.withRecovery(s.handle)
+	return s
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.handle(w, &request{Request: r})
+}
+
+// withRecovery turns a panic into a 500; http.ErrAbortHandler keeps its meaning.
+func (s *Server) withRecovery(next handler) handler {
+	return func(w http.ResponseWriter, r *request) {
+		defer func() {
+			if p := recover(); p != nil {
+				if p == http.ErrAbortHandler {
+					panic(p)
+				}
+				s.log.Error("request panicked", "path", r.URL.Path, "err", p, "stack", stack())
+				s.fail(w, r, internalError("the server made a mistake with this request"))
+			}
+		}()
+		next(w, r)
+	}
+}
+
+func (s *Server) withAuthentication(next handler) handler {
+	return func(w http.ResponseWriter, r *request) {
+		u, err := s.cfg.Auth.Authenticate(r.Request)
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		r.user = u
+		next(w, r)
+	}
+}
+
+func (s *Server) withAuthorization(next handler) handler {
+	return func(w http.ResponseWriter, r *request) {
+		if !r.extra() {
+			if err := s.cfg.Auth.Authorize(r.Context(), r.user, &r.Attributes); err != nil {
+				s.fail(w, r, err)
+				return
+			}
+		}
+		next(w, r)
+	}
+}
+
+type userKey struct{}
+
+// UserFrom returns who sent the request that ctx belongs to; nil in contexts that belong to none.
+func UserFrom(ctx context.Context) *User {
+	u, _ := ctx.Value(userKey{}).(*User)
+	return u
+}
+
+// context returns the request's context with its user.
+func (r *request) context() context.Context {
+	return context.WithValue(r.Context(), userKey{}, r.user)
+}
+
+// alone is Peers for a cluster of one.
+type alone struct{}
+
+func (alone) Self() string             { return "" }
+func (alone) Master() (string, bool)   { return "", true }
+func (alone) Changed() <-chan struct{} { return nil }
+func (alone) RoundTripTo(string, *http.Request) (*http.Response, error) {
+	return nil, http.ErrNotSupported
+}
