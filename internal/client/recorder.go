@@ -36,8 +36,9 @@ type Recorder struct {
 	queue   []happening
 	dropped int
 
-	// written is used by Run's goroutine only.
+	// What follows is used by Run's goroutine only.
 	written map[happeningKey]*corev1.Event
+	stamp   int64 // in the last name given
 }
 
 type happeningKey struct {
@@ -160,10 +161,11 @@ func (r *Recorder) event(h happening) *corev1.Event {
 	if namespace == "" {
 		namespace = metav1.NamespaceDefault
 	}
+	// Two things may happen to an object at once as far as the clock can tell.
+	r.stamp = max(r.stamp+1, h.at.UnixNano())
 	return &corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{
-			// The name Kubernetes gives: unique for a time and an object, and readable.
-			Name:      fmt.Sprintf("%.200s.%x", h.name, h.at.UnixNano()),
+			Name:      fmt.Sprintf("%.200s.%x", h.name, r.stamp),
 			Namespace: namespace,
 		},
 		InvolvedObject: h.ref, Reason: h.reason, Message: h.message, Type: h.typ,

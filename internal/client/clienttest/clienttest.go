@@ -6,7 +6,7 @@ package clienttest
 import (
 	"context"
 	"errors"
-	"reflect"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -235,7 +235,7 @@ func brief(events []client.Event) []string {
 
 func (e *env) wantEvents(got []client.Event, want ...string) {
 	e.Helper()
-	if !reflect.DeepEqual(brief(got), want) {
+	if !slices.Equal(brief(got), want) {
 		e.Fatalf("events %v, want %v", brief(got), want)
 	}
 }
