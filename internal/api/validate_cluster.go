@@ -1,6 +1,7 @@
 package api
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -68,8 +69,8 @@ func sameFamily(a, b string) bool {
 
 func validateNodeResources(n *corev1.Node) field.ErrorList {
 	var errs field.ErrorList
-	for name, q := range n.Status.Capacity {
-		errs = append(errs, validateQuantity(name, q, field.NewPath("status", "capacity").Key(string(name)))...)
+	for _, name := range slices.Sorted(maps.Keys(n.Status.Capacity)) {
+		errs = append(errs, validateQuantity(name, n.Status.Capacity[name], field.NewPath("status", "capacity").Key(string(name)))...)
 	}
 	return errs
 }

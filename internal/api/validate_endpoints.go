@@ -164,9 +164,7 @@ func validateSliceEndpoint(e *discoveryv1.Endpoint, t discoveryv1.AddressType, a
 	if e.Hostname != nil {
 		errs = append(errs, isLabel(*e.Hostname, at.Child("hostname"))...)
 	}
-	for key, value := range e.DeprecatedTopology {
-		errs = append(errs, metavalidation.ValidateLabels(map[string]string{key: value}, at.Child("deprecatedTopology"))...)
-	}
+	errs = append(errs, metavalidation.ValidateLabels(e.DeprecatedTopology, at.Child("deprecatedTopology"))...)
 	if e.Hints != nil {
 		errs = append(errs, validateHints(e.Hints, at.Child("hints"))...)
 	}

@@ -15,9 +15,12 @@ func validatePodSecurity(s *corev1.PodSpec, at *field.Path) field.ErrorList {
 		errs = append(errs, field.Invalid(at.Child("shareProcessNamespace"), *s.ShareProcessNamespace, "ShareProcessNamespace and HostPID cannot both be enabled"))
 	}
 	if s.HostUsers != nil && !*s.HostUsers {
-		for name, shared := range map[string]bool{"hostNetwork": s.HostNetwork, "HostPID": s.HostPID, "HostIPC": s.HostIPC} {
-			if shared {
-				errs = append(errs, field.Forbidden(at.Child(name), "when `hostUsers` is false"))
+		for _, host := range []struct {
+			name   string
+			shared bool
+		}{{"hostNetwork", s.HostNetwork}, {"HostPID", s.HostPID}, {"HostIPC", s.HostIPC}} {
+			if host.shared {
+				errs = append(errs, field.Forbidden(at.Child(host.name), "when `hostUsers` is false"))
 			}
 		}
 	}
