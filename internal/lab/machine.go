@@ -17,11 +17,10 @@ import (
 )
 
 // boot is run by a machine's first process. It waits until the machine is in its cgroup and has its link, makes what a
-// machine has to itself, and becomes the program that holds the namespaces and reaps orphans.
+// machine has to itself, says so, and becomes the program that holds the namespaces and reaps orphans.
 const boot = `read go || exit 1
 mount --make-rprivate / && mount -t proc proc /proc && mount -t tmpfs tmpfs /run && mkdir -p /run/lock || exit 1
-hostname "$1"
-exec "$2" </dev/null >/dev/null 2>&1`
+hostname "$1" && echo up && exec "$2" >/dev/null 2>&1`
 
 // spaces are the namespaces of a machine, by their names in /proc/PID/ns. The mount namespace comes last: after it the
 // paths of the others are gone.
@@ -57,6 +56,10 @@ func (l *Lab) powerOn(p *Peer) error {
 	if err != nil {
 		return err
 	}
+	booted, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
 	said, err := os.OpenFile(p.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
@@ -76,7 +79,10 @@ func (l *Lab) powerOn(p *Peer) error {
 		err = p.plug(cmd.Process.Pid)
 	}
 	if err == nil {
-		_, err = io.WriteString(start, "go\n")
+		_, err = io.WriteString(start, "go\n+") // the shell reads the line, the program it becomes the byte
+	}
+	if err == nil {
+		_, err = io.ReadFull(booted, make([]byte, len("up\n")))
 	}
 	_ = start.Close()
 	if err != nil {
