@@ -189,7 +189,8 @@ func TestACacheDeliversTheDifferenceWhenHistoryIsGone(t *testing.T) {
 		for i := range 1200 {
 			c.put("e", fmt.Sprint(i))
 		}
-		c.registry.Compact(t)
+		synctest.Wait()
+		c.registry.Compact(c.T)
 		c.flaky.cut(nil)
 		<-time.After(time.Minute)
 		c.wantSeen("a1>a3", "b1>-", "c1>-", "->c9", "->e1199")
