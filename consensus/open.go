@@ -30,7 +30,7 @@ func (p *Peer) open(notify chan<- bool) (*raft.Raft, error) {
 	cfg := p.cfg.raft(notify)
 	if p.cfg.Bootstrap {
 		self := raft.Server{ID: raft.ServerID(p.cfg.ID), Address: raft.ServerAddress(p.cfg.ID)}
-		err := raft.BootstrapCluster(cfg, p.logs, p.logs.wal, snaps, p.trans, raft.Configuration{Servers: []raft.Server{self}})
+		err := raft.BootstrapCluster(cfg, p.logs, p.logs.disk.wal, snaps, p.trans, raft.Configuration{Servers: []raft.Server{self}})
 		if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
 			return nil, fmt.Errorf("bootstrap: %w", err)
 		}
@@ -38,7 +38,7 @@ func (p *Peer) open(notify chan<- bool) (*raft.Raft, error) {
 	if err := p.restore(snaps); err != nil {
 		return nil, err
 	}
-	r, err := raft.NewRaft(cfg, p.fsm, p.logs, p.logs.wal, snaps, p.trans)
+	r, err := raft.NewRaft(cfg, p.fsm, p.logs, p.logs.disk.wal, snaps, p.trans)
 	if err != nil {
 		return nil, fmt.Errorf("start raft: %w", err)
 	}
@@ -63,7 +63,7 @@ func (p *Peer) restore(snaps raft.SnapshotStore) error {
 		}
 		next = meta.Index + 1
 	}
-	end, err := p.logs.committed()
+	end, err := p.logs.disk.committed()
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (p *Peer) restore(snaps raft.SnapshotStore) error {
 	}
 	for ; next <= end; next++ {
 		l := &raft.Log{}
-		switch err := p.logs.wal.GetLog(next, l); {
+		switch err := p.logs.disk.GetLog(next, l); {
 		case errors.Is(err, raft.ErrLogNotFound):
 			return flush()
 		case err != nil:

@@ -93,7 +93,7 @@ func (p *Peer) close() error {
 	if p.logs == nil {
 		return nil
 	}
-	if err := p.logs.wal.Close(); err != nil {
+	if err := p.logs.disk.wal.Close(); err != nil {
 		return fmt.Errorf("close log: %w", err)
 	}
 	return nil
