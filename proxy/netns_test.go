@@ -185,15 +185,15 @@ func newPod(t testing.TB, node *host, gateway, addr string) *host {
 }
 
 // serve answers on TCP and UDP with name and the caller's address as it is seen.
-func serve(t testing.TB, h *host, port, name string) {
+func serve(t testing.TB, h *host, addr, name string) {
 	t.Helper()
 	var l net.Listener
 	var pc net.PacketConn
 	h.must(t, func() (err error) {
-		if l, err = net.Listen("tcp4", ":"+port); err != nil {
+		if l, err = net.Listen("tcp4", addr); err != nil {
 			return err
 		}
-		pc, err = net.ListenPacket("udp4", ":"+port)
+		pc, err = net.ListenPacket("udp4", addr)
 		return err
 	})
 	t.Cleanup(func() {

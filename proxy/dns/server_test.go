@@ -252,13 +252,14 @@ func TestNobodyAsksHimself(t *testing.T) {
 }
 
 func TestALoopThroughAnotherServerEnds(t *testing.T) {
-	var s *Server
+	var us atomic.Pointer[Server]
 	asked := atomic.Int32{}
 	other := upstream(t, func(w dns.ResponseWriter, q *dns.Msg) {
 		asked.Add(1)
-		_ = w.WriteMsg(s.answer(context.Background(), q, true)) // hands the question back to us
+		_ = w.WriteMsg(us.Load().answer(context.Background(), q, true)) // hands the question back to us
 	})
-	s = start(t, func(c *Config) { c.Upstream = []netip.AddrPort{other} })
+	s := start(t, func(c *Config) { c.Upstream = []netip.AddrPort{other} })
+	us.Store(s)
 	begun := time.Now()
 	if got := text(ask(s, "example.org", "A")); got != "SERVFAIL" {
 		t.Errorf("got %s", got)
