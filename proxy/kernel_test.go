@@ -267,7 +267,7 @@ func TestKernelStartsFromWhatAnEarlierProcessLeft(t *testing.T) {
 		w.proxy.apply(t, crowd(50, 3))
 		next := newKernelProxy(w.node1, program)
 		next.apply(t, crowd(50, 3))
-		if n := next.Applied().Changed; n != 0 {
+		if n := next.Applied().Bytes; n != 0 {
 			t.Errorf("sent %d bytes", n)
 		}
 		// Another tool flushed everything.

@@ -59,7 +59,7 @@ type Applied struct {
 	Count    int // applies so far
 	Services int // ports of Services
 	Chains   int
-	Changed  int // bytes sent
+	Bytes    int // sent
 	Took     time.Duration
 }
 
@@ -232,7 +232,7 @@ func (p *Proxy) program(ctx context.Context, k *kernel, want *Rules) error {
 func (p *Proxy) done(want *Rules, sent int, took time.Duration) {
 	p.mu.Lock()
 	a := Applied{
-		Count: p.applied.Count + 1, Services: len(want.services), Chains: len(want.chains), Changed: sent, Took: took,
+		Count: p.applied.Count + 1, Services: len(want.services), Chains: len(want.chains), Bytes: sent, Took: took,
 	}
 	p.applied = a
 	p.mu.Unlock()
@@ -286,72 +286,6 @@ func (p *Proxy) watchSilent(f *Facts, silent func(node string) bool) {
 		}
 	}
 	p.check.watch(targets)
-}
-
-// read returns the chains and missing jumps of the kernel. Chains that it only words differently from want are returned
-// in want's words.
-func (p *Proxy) read(ctx context.Context, want *Rules) (map[Chain]string, []jump, error) {
-	chains, missing, err := readKernel(ctx, p.c.Programmer)
-	if err != nil {
-		return nil, nil, err
-	}
-	for c, w := range p.printed {
-		if have, ok := chains[c]; ok && have == w.theirs && want.chains[c] == w.ours {
-			chains[c] = w.ours
-		}
-	}
-	return chains, missing, nil
-}
-
-// learn reads the kernel right after a repair: what still differs is how this iptables-save words our rules.
-func (p *Proxy) learn(ctx context.Context, want *Rules) error {
-	chains, _, err := readKernel(ctx, p.c.Programmer)
-	if err != nil {
-		return err
-	}
-	for c, ours := range want.chains {
-		if theirs, ok := chains[c]; ok && theirs != ours {
-			p.printed[c] = wording{ours: ours, theirs: theirs}
-		}
-	}
-	return nil
-}
-
-func readKernel(ctx context.Context, k Programmer) (map[Chain]string, []jump, error) {
-	chains, found := map[Chain]string{}, map[jump]bool{}
-	for _, table := range []string{tableNAT, tableFilter} {
-		text, err := k.Save(ctx, table)
-		if err != nil {
-			return nil, nil, fmt.Errorf("read rules: %w", err)
-		}
-		parseSave(table, text, chains, found)
-	}
-	var missing []jump
-	for _, j := range jumps {
-		if !found[j] {
-			missing = append(missing, j)
-		}
-	}
-	return chains, missing, nil
-}
-
-// Clean removes every rule and chain of ours from k. Nothing of ours may be running.
-func Clean(ctx context.Context, k Programmer) error {
-	for _, j := range jumps {
-		if err := k.Unlink(ctx, j.table, j.from, j.to); err != nil {
-			return err
-		}
-	}
-	chains, _, err := readKernel(ctx, k)
-	if err != nil {
-		return err
-	}
-	for _, input := range diff(chains, nil) {
-		if err := k.Restore(ctx, input); err != nil {
-			return fmt.Errorf("remove rules: %w", err)
-		}
-	}
-	return nil
 }
 
 func dial(ctx context.Context, addr netip.AddrPort) error {

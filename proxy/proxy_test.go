@@ -91,7 +91,7 @@ func TestChangesAreFollowed(t *testing.T) {
 		if n := r.fake.Restores() - before; n != 1 {
 			t.Errorf("one change took %d restores", n)
 		}
-		if n := r.Applied().Changed; n > 500 {
+		if n := r.Applied().Bytes; n > 500 {
 			t.Errorf("one change sent %d bytes", n)
 		}
 		r.cluster.Remove(sourcetest.Service("default/web", vip))
