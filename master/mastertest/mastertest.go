@@ -29,7 +29,10 @@ type Registry struct {
 func New(t testing.TB) *Registry {
 	t.Helper()
 	l := &log{store: store.New()}
-	r := &Registry{log: l, Registry: registry.New(registry.Config{Log: l, ServiceCIDR: ServiceCIDR, PodCIDR: PodCIDR})}
+	r := &Registry{log: l, Registry: registry.New(registry.Config{
+		Log: l, ServiceCIDR: ServiceCIDR, PodCIDR: PodCIDR,
+		Window: 64, // small, so that tests get past it
+	})}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
