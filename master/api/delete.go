@@ -1,14 +1,17 @@
 package api
 
 import (
+	"bytes"
 	"net/http"
 	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/yaml"
 
 	"shoal/internal/client"
 	"shoal/master/registry"
@@ -23,13 +26,9 @@ func (s *Server) deleteOptions(w http.ResponseWriter, r *request) (client.Delete
 	}
 	o := &metav1.DeleteOptions{}
 	if len(b) > 0 {
-		gvk := metav1.SchemeGroupVersion.WithKind("DeleteOptions")
-		gvk.Group = ""
-		got, _, err := s.codecs.Decode(b, r.Header.Get("Content-Type"), metav1.FieldValidationIgnore, gvk)
-		if err != nil {
+		if err := decodeDeleteOptions(b, r.Header.Get("Content-Type"), o); err != nil {
 			return out, err
 		}
-		o = got.(*metav1.DeleteOptions)
 	} else if err := r.queryDeleteOptions(o); err != nil {
 		return out, err
 	}
@@ -48,6 +47,30 @@ func (s *Server) deleteOptions(w http.ResponseWriter, r *request) (client.Delete
 		out.Propagation = &p
 	}
 	return out, nil
+}
+
+// decodeDeleteOptions reads DeleteOptions of any group: clients send that of the object, v1, or meta.k8s.io/v1.
+func decodeDeleteOptions(b []byte, media string, o *metav1.DeleteOptions) error {
+	kind := ""
+	if rest, ok := bytes.CutPrefix(b, protoMagic); ok {
+		var u runtime.Unknown
+		if err := u.Unmarshal(rest); err != nil {
+			return badRequest("the body is no protobuf object: %v", err)
+		}
+		if err := o.Unmarshal(u.Raw); err != nil {
+			return badRequest("the body is no DeleteOptions: %v", err)
+		}
+		kind = u.Kind
+	} else {
+		if err := yaml.Unmarshal(b, o); err != nil { // JSON is YAML
+			return badRequest("the body (%s) is no DeleteOptions: %v", media, err)
+		}
+		kind = o.Kind
+	}
+	if kind != "" && kind != "DeleteOptions" {
+		return badRequest("%s cannot be handled as a DeleteOptions", kind)
+	}
+	return nil
 }
 
 func (r *request) queryDeleteOptions(o *metav1.DeleteOptions) error {

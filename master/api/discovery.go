@@ -23,10 +23,7 @@ type discovery struct {
 
 func newDiscovery(t *shoalapi.Table) *discovery {
 	d := &discovery{
-		versions: &metav1.APIVersions{
-			TypeMeta: metav1.TypeMeta{Kind: "APIVersions"}, Versions: []string{"v1"},
-			ServerAddressByClientCIDRs: []metav1.ServerAddressByClientCIDR{},
-		},
+		versions:   &metav1.APIVersions{TypeMeta: metav1.TypeMeta{Kind: "APIVersions"}, Versions: []string{"v1"}},
 		groups:     &metav1.APIGroupList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "APIGroupList"}, Groups: []metav1.APIGroup{}},
 		lists:      map[schema.GroupVersion]*metav1.APIResourceList{},
 		aggregated: map[bool]*apidiscoveryv2.APIGroupDiscoveryList{},
@@ -152,7 +149,7 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, r *request, parts []strin
 		s.fail(w, r, notAcceptable(discoveryFormats.String()))
 		return
 	}
-	obj := s.discovery.find(parts, r.format.as == asDiscovery)
+	obj := s.discovery.find(parts, r.format.as == asDiscovery, r.Host)
 	if obj == nil {
 		s.fail(w, r, notServed())
 		return
@@ -170,13 +167,15 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, r *request, parts []strin
 	s.writeObject(w, r, f, http.StatusOK, obj)
 }
 
-func (d *discovery) find(parts []string, aggregated bool) runtime.Object {
+func (d *discovery) find(parts []string, aggregated bool, host string) runtime.Object {
 	core := parts[0] == "api"
 	switch {
 	case len(parts) == 1 && aggregated:
 		return d.aggregated[core]
 	case len(parts) == 1 && core:
-		return d.versions
+		v := *d.versions
+		v.ServerAddressByClientCIDRs = []metav1.ServerAddressByClientCIDR{{ClientCIDR: "0.0.0.0/0", ServerAddress: host}}
+		return &v
 	case len(parts) == 1:
 		return d.groups
 	case len(parts) == 2 && core:

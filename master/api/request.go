@@ -119,12 +119,14 @@ func (r *request) resourceVerb(watch bool) string {
 	default:
 		return strings.ToLower(r.Method)
 	}
-	if watch || r.Subresource == "" && strings.Contains(r.URL.RawQuery, "watch") && boolParam(r.query(), "watch") {
+	switch {
+	case watch && r.Subresource == "":
 		// A watch of one object is a watch of the collection with its name as field selector.
 		return "watch"
-	}
-	if r.Name != "" {
+	case r.Name != "":
 		return "get"
+	case strings.Contains(r.URL.RawQuery, "watch") && boolParam(r.query(), "watch"):
+		return "watch"
 	}
 	return "list"
 }

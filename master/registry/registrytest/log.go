@@ -21,10 +21,12 @@ type Log struct {
 	noQuorum chan struct{} // closed when quorum is back; nil while there is one
 	notHere  bool
 	lose     int
+	txns     []store.Txn
+	more     chan struct{} // closed and replaced by a Txn
 }
 
 // NewLog returns a log that accepts proposals at once.
-func NewLog() *Log { return &Log{st: store.New()} }
+func NewLog() *Log { return &Log{st: store.New(), more: make(chan struct{})} }
 
 // Store implements registry.Log.
 func (l *Log) Store() *store.Store { return l.st }
@@ -40,6 +42,9 @@ func (l *Log) Propose(ctx context.Context, t store.Txn) (store.Result, error) {
 		return store.Result{}, consensus.ErrNotMaster
 	}
 	res := l.st.Apply(0, t)
+	l.txns = append(l.txns, t)
+	close(l.more)
+	l.more = make(chan struct{})
 	if l.lose > 0 {
 		l.lose--
 		return store.Result{}, consensus.ErrUnknownOutcome
@@ -54,6 +59,16 @@ func (l *Log) ReadIndex(ctx context.Context) (store.Rev, error) {
 	}
 	return l.st.Rev(), nil
 }
+
+// since returns the transactions after the first n, and a channel that is closed by the next one.
+func (l *Log) since(n int) (<-chan struct{}, []store.Txn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.more, l.txns[n:len(l.txns):len(l.txns)]
+}
+
+// Compact forgets all history up to now.
+func (l *Log) Compact() { l.st.Apply(0, store.Txn{Compact: l.st.Rev()}) }
 
 func (l *Log) quorum(ctx context.Context) error {
 	l.mu.Lock()
