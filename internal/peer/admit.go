@@ -75,7 +75,7 @@ func (p *Peer) admit(ctx context.Context, req joinRequest) (joinAnswer, error) {
 		return joinAnswer{}, err
 	}
 	p.log.Info("let a machine in", "peer", req.Name, "address", req.Address)
-	return joinAnswer{Chain: chain, Epoch: p.memory.Epoch, Keys: p.gossip.Keys(), Peers: p.addresses()}, nil
+	return joinAnswer{Chain: chain, Epoch: p.memory.Epoch, Keys: p.gossip.Keys(), Peers: p.gossipAddresses()}, nil
 }
 
 func (p *Peer) profile(name string) pki.PeerProfile {

@@ -99,3 +99,6 @@ func writeFile(path string, b []byte) error {
 	}
 	return errors.Join(dir.Sync(), dir.Close())
 }
+
+// label keeps clusters, and what a recovery left behind, out of each other's gossip.
+func (m memory) label() string { return fmt.Sprintf("shoal/%s/%d", m.ClusterID, m.Epoch) }

@@ -110,7 +110,7 @@ func (p *Peer) sendOn(w http.ResponseWriter, r *http.Request, name string) {
 }
 
 func (p *Peer) listImages(w http.ResponseWriter, r *http.Request) {
-	held, err := p.runtime.Images(r.Context())
+	held, err := p.machine.runtime.Images(r.Context())
 	all := make([]api.PeerImage, 0, len(held))
 	for _, i := range held {
 		all = append(all, api.PeerImage{Name: i.Name, ID: i.ID, Size: i.Size})
@@ -119,7 +119,7 @@ func (p *Peer) listImages(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *Peer) importImage(w http.ResponseWriter, r *http.Request) {
-	names, err := p.runtime.Import(r.Context(), r.Body)
+	names, err := p.machine.runtime.Import(r.Context(), r.Body)
 	if err != nil {
 		err = failf(http.StatusBadRequest, "import: %v", err)
 	}

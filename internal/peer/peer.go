@@ -20,12 +20,11 @@ import (
 	"shoal/internal/pki"
 	"shoal/master"
 	"shoal/master/registry"
-	"shoal/node"
 )
 
 // Config is what a peer is made of. Complete when passed to New.
 type Config struct {
-	*config.Config
+	Config  *config.Config
 	Version string
 	Program string // path of the binary, for the keeper
 	Log     *slog.Logger
@@ -39,23 +38,25 @@ type Peer struct {
 	log     *slog.Logger
 	now     func() time.Time
 
-	dir    *dataDir
-	memory memory
-	id     *pki.Identity
+	dir       *dataDir
+	advertise net.IP
+	memory    memory
+	id        *pki.Identity
 
-	mux        *mux
-	transport  *transport
-	gossip     *gossip.Gossip
-	raft       *consensus.Node
-	registry   *registry.Registry
-	master     *master.Master
-	node       *node.Node
-	apiHandler http.Handler
+	front     *front
+	mux       *mux
+	transport *transport
+	gossip    *gossip.Gossip
+	raft      *consensus.Peer
+	registry  *registry.Registry
+	master    *master.Master
+	machine   *machine
+	api       http.Handler
 }
 
 // New returns a peer that has done nothing yet.
 func New(c Config) *Peer {
-	return &Peer{cfg: c.Config.Config(), version: c.Version, program: c.Program, log: c.Log, now: time.Now}
+	return &Peer{cfg: c.Config, version: c.Version, program: c.Program, log: c.Log.With("peer", c.Config.Name), now: time.Now, front: &front{}}
 }
 
 // Run starts the peer and blocks until ctx ends or a role fails for good. Pods run on when it returns.
@@ -65,30 +66,105 @@ func (p *Peer) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.dir.Close()) }()
+	if p.advertise, err = advertised(p.cfg.AdvertiseAddress); err != nil {
+		return err
+	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", hostPort(p.cfg.API.Address, p.cfg.API.Port))
 	if err != nil {
-		return fmt.Errorf("listen for the API: %w: is another program on port %d? (api.port changes ours)", err, p.cfg.API.Port)
+		return fmt.Errorf("%w: does another program use port %d? (api.port changes ours)", err, p.cfg.API.Port)
 	}
-	defer listener.Close()
-	if err := p.enter(ctx, listener); err != nil {
-		return err
-	}
-	if err := p.wire(listener); err != nil {
-		return err
-	}
-	return p.run(ctx)
-}
+	p.mux = newMux(listener, p.front.tls(), p.log)
 
-// run runs every role. The order of starting is free, each waits for what it needs; the order of stopping is not.
-func (p *Peer) run(ctx context.Context) error {
-	// The data plane and the API stop first, then the Master's work moves, then the others are told, and the log stops last.
+	// The order of starting is free: each role waits for what it needs. The order of stopping is not. What ends with ctx stops
+	// first: the roles that act. What ends with core stops after them: the paths they act on, in the order of stop.
 	core, stopCore := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopCore()
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return p.mux.Run(core) })
-	g.Go(func() error { return p.gossip.Run(core) })
-	g.Go(func() error { return p.raft.Run(core) })
-	_ = g
-	_ = ctx
+	paths, core := errgroup.WithContext(core)
+	paths.Go(func() error { return p.mux.Run(core) })
+	paths.Go(func() error { return p.serve(core) })
+	acts := func() error {
+		if err := p.enter(ctx); err != nil {
+			return err
+		}
+		if err := p.wire(); err != nil {
+			return err
+		}
+		return p.act(ctx, core, paths)
+	}
+	// A path that breaks ends the roles, too.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(core, func() { cancel(context.Cause(core)) })
+	defer stop()
+	err = acts()
+	stopCore()
+	return errors.Join(err, ignoreCancel(paths.Wait()))
+}
+
+// act runs gossip and the log on core, and the roles above them on ctx. When ctx ends, the roles end, then leadership is
+// handed over and the others are told, and then it returns; its caller ends core.
+func (p *Peer) act(ctx, core context.Context, paths *errgroup.Group) error {
+	paths.Go(func() error { return p.gossip.Run(core) })
+	paths.Go(func() error { return p.raft.Run(core) })
+	paths.Go(func() error { return p.registry.Run(core) })
+
+	roles, ctx := errgroup.WithContext(ctx)
+	roles.Go(func() error { return p.machine.run(ctx) })
+	roles.Go(func() error { return p.renewals(ctx) })
+	roles.Go(func() error { return p.announce(ctx) })
+	err := ignoreCancel(roles.Wait())
+	p.farewell(core)
+	return err
+}
+
+// announce waits until this peer serves and tells the service manager.
+func (p *Peer) announce(ctx context.Context) error {
+	select {
+	case <-p.raft.Ready():
+	case <-ctx.Done():
+		return nil
+	}
+	for {
+		changed := p.raft.Changed()
+		if _, err := p.waitMaster(ctx); err == nil {
+			if _, err := p.raft.ReadIndex(ctx); err == nil && (!p.memory.Founder || p.ensureAdmin(ctx) == nil) {
+				break
+			}
+		}
+		select {
+		case <-changed:
+		case <-time.After(masterWait):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	p.log.Info("ready", "api", "https://"+p.address())
+	if err := notifyReady(); err != nil {
+		p.log.Warn("cannot tell the service manager", "err", err)
+	}
 	return nil
+}
+
+// farewell hands leadership over and tells the others that this is a planned stop, each within bounds.
+func (p *Peer) farewell(ctx context.Context) {
+	for _, step := range []struct {
+		what string
+		do   func(context.Context) error
+	}{
+		{"hand leadership over", p.raft.TransferLeadership},
+		{"say goodbye", p.gossip.Leave},
+	} {
+		one, cancel := context.WithTimeout(ctx, 3*time.Second)
+		if err := step.do(one); err != nil && ctx.Err() == nil {
+			p.log.Warn("cannot "+step.what, "err", err)
+		}
+		cancel()
+	}
+}
+
+func ignoreCancel(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
 }

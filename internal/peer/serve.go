@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -19,7 +20,7 @@ const masterWait = 5 * time.Second
 
 // serve answers HTTP on the mux's connections until ctx ends, and then lets requests under way end for a moment.
 func (p *Peer) serve(ctx context.Context) error {
-	srv := &http.Server{Handler: p.routes(), ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 5 * time.Minute, ErrorLog: quietLog()}
+	srv := &http.Server{Handler: p.front, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 5 * time.Minute, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)}
 	h2 := &http2.Server{MaxConcurrentStreams: 1000}
 	if err := http2.ConfigureServer(srv, h2); err != nil {
 		return err
@@ -50,8 +51,7 @@ func (p *Peer) routes() http.Handler {
 	m.Handle("POST /peer/certificate", p.peerOnly(p.signFor(p.signPeer)))
 	m.Handle("POST /peer/admin", p.peerOnly(p.signFor(p.signAdmin)))
 	m.Handle("POST /peer/consensus/{method}", p.peerOnly(p.serveConsensus))
-	m.Handle("/peer/pods/", p.peerOnly(http.StripPrefix("/peer/pods", p.node.Server()).ServeHTTP))
-	m.Handle("/", p.apiHandler)
+	m.Handle("/", p.api)
 	return m
 }
 

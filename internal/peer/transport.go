@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"shoal/consensus"
 	"shoal/internal/pki"
 )
 
@@ -113,14 +114,14 @@ type raftStream struct {
 }
 
 // Dial connects to a peer's raft; its address is its name (DESIGN D10).
-func (s raftStream) Dial(name string, timeout time.Duration) (net.Conn, error) {
+func (s raftStream) Dial(to consensus.PeerID, timeout time.Duration) (net.Conn, error) {
 	if timeout <= 0 {
 		timeout = dialTimeout
 	}
 	// hashicorp/raft gives no context: the timeout is all that bounds the call.
 	ctx, cancel := context.WithTimeout(s.background(), timeout)
 	defer cancel()
-	return s.transport.dial(ctx, name, protoRaft)
+	return s.transport.dial(ctx, string(to), protoRaft)
 }
 
 // background returns a context that ends with the listener.
@@ -139,6 +140,11 @@ func (c listenerContext) Err() error {
 	default:
 		return nil
 	}
+}
+
+func portOf(addr string) string {
+	_, port, _ := net.SplitHostPort(addr)
+	return port
 }
 
 // codeOf returns the status an error should have on the wire.

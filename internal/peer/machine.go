@@ -1,0 +1,99 @@
+package peer
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/netip"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+
+	"shoal/internal/client"
+	"shoal/internal/pki"
+	"shoal/node/network"
+	"shoal/node/runtime"
+	"shoal/proxy"
+	"shoal/proxy/dns"
+	"shoal/proxy/source"
+)
+
+// machine is what a peer does for its own machine: pods, their network, Services and names. All of it talks to this
+// peer's API, in memory and with the peer's certificate.
+type machine struct {
+	runtime runtime.Interface
+	network *network.Machine
+	source  *source.Source
+	proxy   *proxy.Proxy
+	dns     *dns.Server
+}
+
+const dnsPort = 53
+
+func newMachine(p *Peer) (*machine, error) {
+	c, err := p.localClient()
+	if err != nil {
+		return nil, err
+	}
+	services, pods := netip.MustParsePrefix(p.cfg.Network.ServiceCIDR), netip.MustParsePrefix(p.cfg.Network.PodCIDR)
+	m := &machine{
+		network: network.New(network.Config{Node: p.cfg.Name, Client: c, ServiceCIDR: services, Log: p.log}),
+		source:  source.New(source.Config{Client: c, Log: p.log}),
+	}
+	m.proxy = proxy.New(proxy.Config{
+		Node: p.cfg.Name, Source: m.source, Programmer: &proxy.Kernel{}, Liveness: liveness{p}, PodCIDR: pods, ServiceCIDR: services, Log: p.log,
+	})
+	first, second := p.dnsAddresses()
+	m.dns = dns.New(dns.Config{
+		Source: m.source, Domain: p.cfg.Network.Domain, Reverse: []netip.Prefix{pods, services}, Not: []netip.Addr{first, second},
+		Down: m.proxy.Down, Log: p.log,
+		Addrs: func(ctx context.Context) ([]netip.AddrPort, error) {
+			gateway, err := m.network.Gateway(ctx)
+			return []netip.AddrPort{netip.AddrPortFrom(gateway, dnsPort)}, err
+		},
+	})
+	return m, nil
+}
+
+// run does the machine's work until ctx ends. Pods, routes and rules stay.
+func (m *machine) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, run := range []func(context.Context) error{m.source.Run, m.network.Run, m.proxy.Run, m.dns.Run} {
+		g.Go(func() error { return run(ctx) })
+	}
+	return g.Wait()
+}
+
+// dnsAddresses are the two Services that pods ask: this machine's server, then the others'.
+func (p *Peer) dnsAddresses() (netip.Addr, netip.Addr) {
+	first, _ := netip.AddrFromSlice(p.serviceIP(10))
+	second, _ := netip.AddrFromSlice(p.serviceIP(11))
+	return first, second
+}
+
+// localClient talks to this peer's own API without the network, as the node.
+func (p *Peer) localClient() (client.Interface, error) {
+	return client.NewHTTP(client.HTTPConfig{
+		BaseURLs: []string{"https://" + p.cfg.Name}, UserAgent: "shoal/" + p.version, Log: p.log,
+		Transport: &http2.Transport{
+			DialTLSContext: func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
+				raw, err := p.mux.Dial(ctx)
+				if err != nil {
+					return nil, &net.OpError{Op: "dial", Net: "memory", Err: err}
+				}
+				conn := tls.Client(raw, pki.PeerTLS(p.id, p.cfg.Name, "h2"))
+				return conn, conn.HandshakeContext(ctx)
+			},
+		},
+	})
+}
+
+// podStreams brings requests for a pod's logs and streams to the pod's peer.
+type podStreams struct{ p *Peer }
+
+// ServePod implements the API's PodStreams.
+func (s podStreams) ServePod(w http.ResponseWriter, r *http.Request, node string, pod *corev1.Pod, sub string) {
+	http.Error(w, "no node yet", http.StatusServiceUnavailable)
+}

@@ -1,0 +1,128 @@
+package peer
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+
+	"shoal/consensus"
+	"shoal/gossip"
+	"shoal/internal/pki"
+	"shoal/master"
+	"shoal/master/admission"
+	masterapi "shoal/master/api"
+	"shoal/master/registry"
+)
+
+// wire makes the roles and gives each what it needs of the others. Nothing runs yet.
+func (p *Peer) wire() error {
+	p.transport = newTransport(p.id, p.addressOf)
+	if err := p.wireGossip(); err != nil {
+		return err
+	}
+	p.raft = consensus.New(consensus.Config{
+		ID: peerID(p.cfg.Name), Dir: p.dir.join("raft"), Bootstrap: p.memory.Founder,
+		Stream: raftStream{queue: p.mux.raft, transport: p.transport}, Peers: caller{p.transport},
+		Health: p.health, HealthChanged: p.gossip.Changed, Lead: p.lead, VotersMax: p.cfg.Raft.Voters,
+		Timing: consensus.Timing{
+			Heartbeat: p.cfg.Raft.HeartbeatTimeout, Election: p.cfg.Raft.ElectionTimeout, Commit: p.cfg.Raft.CommitTimeout,
+		},
+		Log: p.log,
+	})
+	p.wireAPI()
+	p.master = master.New(master.Config{
+		Client: p.registry, Liveness: liveness{p}, PodCIDR: netip.MustParsePrefix(p.cfg.Network.PodCIDR),
+		ServiceCIDR: netip.MustParsePrefix(p.cfg.Network.ServiceCIDR), Domain: p.cfg.Network.Domain,
+		EvictionGrace: p.cfg.Timeouts.EvictionGrace, AgentGrace: p.cfg.Timeouts.AgentGrace, Clock: p.now, Log: p.log,
+	})
+	machine, err := newMachine(p)
+	if err != nil {
+		return err
+	}
+	p.machine = machine
+	p.front.set(pki.ServerTLS(p.id, []string{"h2", "http/1.1", protoPeer, protoStream, protoRaft}, protoPeer, protoStream, protoRaft), p.routes())
+	return nil
+}
+
+func (p *Peer) wireGossip() (err error) {
+	p.gossip, err = gossip.New(gossip.Config{
+		Name: p.cfg.Name, BindAddr: p.cfg.API.Address, AdvertiseAddr: p.advertise.String(), Port: p.cfg.Gossip.Port,
+		Label: p.memory.label(), Keys: p.memory.Keys,
+		Meta: map[string]string{metaAPI: portOf(p.address()), metaVersion: p.version, metaZone: p.cfg.Zone},
+		Seeds: gossip.Seeds{
+			Join:  func() []string { return p.cfg.Join },
+			Known: p.memory.Peers,
+			Remember: func(known map[string]string) {
+				p.memory.Peers = known
+				if err := p.dir.write(p.memory); err != nil {
+					p.log.Warn("cannot remember the peers' addresses", "err", err)
+				}
+			},
+		},
+		Timings: gossip.Timings{
+			ProbeInterval: p.cfg.Gossip.ProbeInterval, ProbeTimeout: p.cfg.Gossip.ProbeTimeout, Suspicion: p.cfg.Gossip.Suspicion,
+			HostTimeout: p.cfg.Gossip.HostTimeout,
+		},
+		Log: p.log,
+	})
+	return err
+}
+
+// wireAPI makes the registry, with admission in front of it, and the API's server.
+func (p *Peer) wireAPI() {
+	var chain admission.Chain
+	p.registry = registry.New(registry.Config{
+		Log: p.raft, ServiceCIDR: netip.MustParsePrefix(p.cfg.Network.ServiceCIDR), PodCIDR: netip.MustParsePrefix(p.cfg.Network.PodCIDR),
+		NodePrefix: p.cfg.Network.NodePrefix, Now: p.now, Logger: p.log,
+		Admit: func(ctx context.Context, a *registry.Admission) error {
+			return chain.Admit(ctx, admissionRequest(ctx, a))
+		},
+	})
+	auth := newAuthority(p)
+	chain = admission.New(admission.Config{Reader: p.registry, EvictionGrace: p.cfg.Timeouts.EvictionGrace, NodeRestriction: auth})
+	p.api = masterapi.New(masterapi.Config{
+		Registry: p.registry, Auth: auth, Peers: peers{p}, Streams: podStreams{p}, Extra: p.extra(), Ready: p.readiness,
+		Version: p.version, Now: p.now, Logger: p.log,
+	})
+}
+
+// readiness says what keeps this peer from serving.
+func (p *Peer) readiness() error {
+	select {
+	case <-p.raft.Ready():
+	default:
+		return failf(http.StatusServiceUnavailable, "the log is being loaded")
+	}
+	if _, ok := p.raft.Leader(); !ok {
+		return failf(http.StatusServiceUnavailable, "no Master is known")
+	}
+	return nil
+}
+
+// caller is how consensus asks other peers.
+type caller struct{ t *transport }
+
+// Call implements consensus.Caller.
+func (c caller) Call(ctx context.Context, to consensus.PeerID, method string, body []byte) ([]byte, error) {
+	return c.t.post(ctx, string(to), "/peer/consensus/"+method, body)
+}
+
+// peers is what the API's server knows of the other peers.
+type peers struct{ p *Peer }
+
+// Self implements the API's Peers.
+func (s peers) Self() string { return s.p.cfg.Name }
+
+// Master implements the API's Peers.
+func (s peers) Master() (string, bool) {
+	id, ok := s.p.raft.Leader()
+	return string(id), ok
+}
+
+// Changed implements the API's Peers.
+func (s peers) Changed() <-chan struct{} { return s.p.raft.Changed() }
+
+// RoundTripTo implements the API's Peers.
+func (s peers) RoundTripTo(name string, r *http.Request) (*http.Response, error) {
+	return s.p.transport.RoundTripTo(name, r)
+}
