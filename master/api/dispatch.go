@@ -30,7 +30,7 @@ func (s *Server) dispatch(w http.ResponseWriter, r *request) {
 func (s *Server) other(w http.ResponseWriter, r *request) {
 	parts := split(r.URL.Path)
 	if len(parts) == 0 {
-		s.servePaths(w, r)
+		s.servePaths(w, r, http.StatusOK)
 		return
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -47,7 +47,7 @@ func (s *Server) other(w http.ResponseWriter, r *request) {
 	case "openapi":
 		s.serveOpenAPI(w, r, parts)
 	default:
-		http.NotFound(w, r.Request)
+		s.servePaths(w, r, http.StatusNotFound)
 	}
 }
 

@@ -260,11 +260,11 @@ func uvarintLen(n int) int {
 }
 
 // writeJSON answers with what is no API object.
-func (s *Server) writeJSON(w http.ResponseWriter, r *request, v any) {
+func (s *Server) writeJSON(w http.ResponseWriter, r *request, code int, v any) {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	s.writeBody(w, r, mediaJSON, http.StatusOK, b)
+	s.writeBody(w, r, mediaJSON, code, b)
 }

@@ -26,13 +26,13 @@ func (s *Server) serveVersion(w http.ResponseWriter, r *request) {
 		GitTreeState: "clean", GoVersion: goruntime.Version(), Compiler: goruntime.Compiler,
 		Platform: goruntime.GOOS + "/" + goruntime.GOARCH,
 	}
-	s.writeJSON(w, r, info)
+	s.writeJSON(w, r, http.StatusOK, info)
 }
 
 // serveHealth answers /healthz, /livez and /readyz, each also with the check /ping.
 func (s *Server) serveHealth(w http.ResponseWriter, r *request, parts []string) {
 	if len(parts) > 2 || len(parts) == 2 && parts[1] != "ping" {
-		http.NotFound(w, r.Request)
+		s.servePaths(w, r, http.StatusNotFound)
 		return
 	}
 	w.Header().Set("Cache-Control", "no-cache, private")
@@ -48,8 +48,8 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *request, parts []string) 
 	_, _ = w.Write([]byte("ok"))
 }
 
-// servePaths lists what is served, for the curious.
-func (s *Server) servePaths(w http.ResponseWriter, r *request) {
+// servePaths lists what is served: at /, and to those who asked for something else.
+func (s *Server) servePaths(w http.ResponseWriter, r *request, code int) {
 	paths := []string{"/api", "/api/v1", "/apis"}
 	for _, g := range s.discovery.groups.Groups {
 		paths = append(paths, "/apis/"+g.Name)
@@ -58,5 +58,5 @@ func (s *Server) servePaths(w http.ResponseWriter, r *request) {
 		}
 	}
 	paths = append(paths, "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
-	s.writeJSON(w, r, metav1.RootPaths{Paths: paths})
+	s.writeJSON(w, r, code, metav1.RootPaths{Paths: paths})
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"net/url"
+	"path"
 	"runtime/debug"
 	"strings"
 
@@ -57,6 +58,12 @@ func streams(resource, sub string) bool {
 // withRequestInfo reads what the request is about from its method and path.
 func (s *Server) withRequestInfo(next handler) handler {
 	return func(w http.ResponseWriter, r *request) {
+		if strings.Contains(r.URL.Path, "//") {
+			to := *r.URL
+			to.Path, to.RawPath = path.Clean(r.URL.Path), ""
+			http.Redirect(w, r.Request, to.RequestURI(), http.StatusMovedPermanently)
+			return
+		}
 		r.parse()
 		next(w, r)
 	}
@@ -65,10 +72,9 @@ func (s *Server) withRequestInfo(next handler) handler {
 // parse understands /api/V/…, /apis/G/V/…, with namespaces/NS/ and the old watch/ in between, then
 // RESOURCE[/NAME[/SUBRESOURCE]].
 func (r *request) parse() {
-	path := r.URL.Path
-	r.Path = path
+	r.Path = r.URL.Path
 	r.Verb = strings.ToLower(r.Method)
-	parts := split(path)
+	parts := split(r.Path)
 	switch {
 	case len(parts) >= 3 && parts[0] == "api":
 		r.prefix, r.Version = "api", parts[1]
@@ -132,12 +138,12 @@ func (r *request) resourceVerb(watch bool) string {
 }
 
 // split returns the segments of a path; empty ones at the end are dropped.
-func split(path string) []string {
-	path = strings.Trim(path, "/")
-	if path == "" {
+func split(p string) []string {
+	p = strings.Trim(p, "/")
+	if p == "" {
 		return nil
 	}
-	return strings.Split(path, "/")
+	return strings.Split(p, "/")
 }
 
 // boolParam reads a boolean as Kubernetes does: present and neither "false" nor "0" is true.
