@@ -87,7 +87,8 @@ func (p *Peer) meetOthers(ctx context.Context, self hello) error {
 		if err := p.found(self); err != nil {
 			return err
 		}
-		r.becomeMember(pki.Hash(p.id.CA()))
+		// Whoever is told comes at once, and must find the cluster's certificate here.
+		p.wired = func() { r.becomeMember(pki.Hash(p.id.CA())) }
 		return nil
 	}
 	return p.join(ctx, self, []string{v.address}, credential{caHash: v.caHash, secret: p.cfg.ClusterSecret})

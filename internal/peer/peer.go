@@ -43,6 +43,7 @@ type Peer struct {
 	memory    memory
 	id        *pki.Identity
 
+	wired     func() // called once the peer shows its certificate
 	front     *front
 	mux       *mux
 	transport *transport
@@ -56,7 +57,7 @@ type Peer struct {
 
 // New returns a peer that has done nothing yet.
 func New(c Config) *Peer {
-	return &Peer{cfg: c.Config, version: c.Version, program: c.Program, log: c.Log.With("peer", c.Config.Name), now: time.Now, front: &front{}}
+	return &Peer{cfg: c.Config, version: c.Version, program: c.Program, log: c.Log, now: time.Now, front: &front{}, wired: func() {}}
 }
 
 // Run starts the peer and blocks until ctx ends or a role fails for good. Pods run on when it returns.
@@ -89,6 +90,7 @@ func (p *Peer) Run(ctx context.Context) (err error) {
 		if err := p.wire(); err != nil {
 			return err
 		}
+		p.wired()
 		return p.act(ctx, core, paths)
 	}
 	// A path that breaks ends the roles, too.
