@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -118,16 +120,58 @@ func (p *Peer) setFrozenMachine(frozen bool) error {
 	return setFrozen(p.cgroup(), frozen)
 }
 
-// Exec runs a command on the machine with cmd's standard streams, and returns when it ended.
+// daemon starts cmd on the machine and lets go of it.
+func (p *Peer) daemon(cmd *exec.Cmd) (proc, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return proc{}, err
+	}
+	defer r.Close()
+	cmd.ExtraFiles = []*os.File{w}
+	err = p.start(cmd, enterAndLeave)
+	_ = w.Close()
+	if err != nil {
+		return proc{}, err
+	}
+	told, err := io.ReadAll(r)
+	if err := errors.Join(err, cmd.Wait()); err != nil {
+		return proc{}, err
+	}
+	return p.find(strings.TrimSpace(string(told)))
+}
+
+// find returns the process that has a pid in the machine's numbers.
+func (p *Peer) find(pid string) (proc, error) {
+	pids, err := processes(p.cgroup())
+	if err != nil {
+		return proc{}, err
+	}
+	for _, host := range pids {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", host))
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(b)) {
+			// NSpid: the pid here, then in each namespace below.
+			if f := strings.Fields(line); len(f) == 3 && f[0] == "NSpid:" && f[2] == pid {
+				return identify(host)
+			}
+		}
+	}
+	return proc{}, os.ErrProcessDone
+}
+
+// Exec runs a command on the machine with cmd's standard streams, and returns when it ended. The program's path must be
+// absolute or on the PATH.
 func (p *Peer) Exec(cmd *exec.Cmd) error {
-	if err := p.Start(cmd); err != nil {
+	if err := p.start(cmd, enterAndRun); err != nil {
 		return err
 	}
 	return cmd.Wait()
 }
 
-// Start starts cmd in the machine's namespaces and cgroup. The program's path must be absolute or on the PATH.
-func (p *Peer) Start(cmd *exec.Cmd) error {
+// start starts cmd, by way of a shell script, in the machine's namespaces and cgroup.
+func (p *Peer) start(cmd *exec.Cmd, script string) error {
 	if !p.Init.alive() {
 		return fmt.Errorf("%s is off: start it with: shoal lab start %s", p.Name, p.Name)
 	}
@@ -138,7 +182,7 @@ func (p *Peer) Start(cmd *exec.Cmd) error {
 	go func() {
 		// The thread changes its namespaces for good, so it is never given back: it ends with this goroutine.
 		runtime.LockOSThread()
-		result <- p.startInside(cmd)
+		result <- p.startInside(cmd, script)
 	}()
 	return <-result
 }
@@ -147,12 +191,17 @@ func (p *Peer) Start(cmd *exec.Cmd) error {
 // command.
 const enterAndRun = `while [ "$1" != -- ]; do echo 0 >"$1" || exit 126; shift; done; shift; exec "$@"`
 
-func (p *Peer) startInside(cmd *exec.Cmd) error {
+// enterAndLeave starts the command in the background instead, tells its pid (in the machine's numbers) on file 3 and ends, so
+// that the machine's own first process adopts the command: one adopted outside would keep a dead machine's namespace alive
+// until somebody there reaps it.
+const enterAndLeave = `while [ "$1" != -- ]; do echo 0 >"$1" || exit 126; shift; done; shift; "$@" 3>&- & echo $! >&3`
+
+func (p *Peer) startInside(cmd *exec.Cmd, script string) error {
 	files, err := cgroupFiles(p.cgroup())
 	if err != nil {
 		return err
 	}
-	cmd.Args = slices.Concat([]string{"sh", "-c", enterAndRun, "sh"}, files, []string{"--", cmd.Path}, cmd.Args[1:])
+	cmd.Args = slices.Concat([]string{"sh", "-c", script, "sh"}, files, []string{"--", cmd.Path}, cmd.Args[1:])
 	cmd.Path = "/bin/sh"
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return err

@@ -152,26 +152,32 @@ func (l *Lab) launch(ctx context.Context, p *Peer) (func() error, error) {
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notify)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := p.Start(cmd); err != nil {
+	p.Shoal, err = p.daemon(cmd)
+	if errors.Is(err, os.ErrProcessDone) {
+		err = fmt.Errorf("it ended at once:\n%s", p.logTail())
+	}
+	if err != nil {
 		_ = sock.Close()
 		return nil, fmt.Errorf("start %s: %w", p.Name, err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	if p.Shoal, err = identify(cmd.Process.Pid); err != nil {
-		_ = sock.Close()
-		return nil, fmt.Errorf("%s ended at once:\n%s", p.Name, p.logTail())
 	}
 	p.Frozen = false
 	if err := l.save(); err != nil {
 		_ = sock.Close()
 		return nil, err
 	}
-	return func() error { return p.waitReady(ctx, sock, ended) }, nil
+	return func() error { return p.waitReady(ctx, sock) }, nil
 }
 
-func (p *Peer) waitReady(ctx context.Context, sock *net.UnixConn, ended <-chan error) error {
+func (p *Peer) waitReady(ctx context.Context, sock *net.UnixConn) error {
 	defer sock.Close()
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		if p.Shoal.wait(ctx) == nil {
+			close(ended)
+		}
+	}()
 	ready := make(chan struct{})
 	go func() {
 		buf := make([]byte, 4096)
@@ -186,13 +192,11 @@ func (p *Peer) waitReady(ctx context.Context, sock *net.UnixConn, ended <-chan e
 			}
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
 	select {
 	case <-ready:
 		return nil
-	case err := <-ended:
-		return fmt.Errorf("%s ended (%v):\n%s", p.Name, err, p.logTail())
+	case <-ended:
+		return fmt.Errorf("%s ended:\n%s", p.Name, p.logTail())
 	case <-ctx.Done():
 		return fmt.Errorf("%s is not ready (%w); the end of %s:\n%s", p.Name, ctx.Err(), p.logFile(), p.logTail())
 	}
