@@ -153,6 +153,7 @@ type ContainerConfig struct {
 	PodSecurity     *corev1.PodSecurityContext // the pod's
 	LogPath         string
 	TTY, Stdin      bool
+	StdinOnce       bool // the container's input ends when the first client that attaches to it leaves
 	StopSignal      string
 	HostNetwork     bool
 	HostPID         bool

@@ -55,12 +55,12 @@ func (p ID) Alive() bool {
 
 // Since returns when the process started, on the clock as it is set now. The zero time when that cannot be told.
 func (p ID) Since() time.Time {
-	var info unix.Sysinfo_t
-	if p.Start == 0 || unix.Sysinfo(&info) != nil {
+	var up unix.Timespec
+	if p.Start == 0 || unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) != nil {
 		return time.Time{}
 	}
 	const tick = 10 * time.Millisecond // USER_HZ is 100 on every architecture we run on
-	return time.Now().Add(-time.Duration(info.Uptime) * time.Second).Add(time.Duration(p.Start) * tick)
+	return time.Now().Add(-time.Duration(up.Nano())).Add(time.Duration(p.Start) * tick)
 }
 
 // Wait returns when the process has ended, or with ctx's error. If it is a child of ours, it is reaped.

@@ -1,0 +1,45 @@
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	tasksapi "github.com/containerd/containerd/api/services/tasks/v1"
+	"golang.org/x/sys/unix"
+
+	"shoal/node/runtime"
+)
+
+// attach joins the container's own streams until the container ends or ctx does. Output comes by way of the keeper,
+// from now on; input is written into the container's pipe, which stays open for the next client unless the container
+// was made for one only.
+func (r *Runtime) attach(ctx context.Context, x *record, c runtime.ExecConfig) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	if c.Stdin != nil && x.stdin {
+		in, err := os.OpenFile(r.pipes(x).stdin, os.O_WRONLY|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return fmt.Errorf("attach to the input of container %s: %w", x.Name, err)
+		}
+		context.AfterFunc(ctx, func() { in.Close() })
+		go func() {
+			_, err := io.Copy(in, c.Stdin)
+			in.Close()
+			if err == nil && x.once {
+				_ = r.config.Keeper.CloseStdin(ctx, x.ID)
+				_, _ = r.client.TaskService().CloseIO(ctx, &tasksapi.CloseIORequest{ContainerID: x.ID, Stdin: true})
+			}
+		}()
+	}
+	if c.Resize != nil && x.tty {
+		go r.resize(ctx, x.ID, "", c.Resize)
+	}
+	err := r.config.Keeper.Follow(ctx, x.ID, c.Stdout, c.Stderr)
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return ctx.Err()
+	}
+	return err
+}

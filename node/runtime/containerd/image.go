@@ -1,0 +1,271 @@
+package containerd
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/image-spec/identity"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"shoal/node/runtime"
+)
+
+// image is what a container's start needs of its image, so that a start reads nothing of it again.
+type image struct {
+	runtime.Image
+	chain  string // the snapshot that containers are made from
+	config ocispec.ImageConfig
+	users  *users // read from the root filesystem by the first container
+}
+
+// images caches images by name, and lets one call a name look at a time.
+type images struct {
+	mu     sync.Mutex
+	byName map[string]*image
+	busy   map[string]chan struct{}
+}
+
+func newImages() images {
+	return images{byName: map[string]*image{}, busy: map[string]chan struct{}{}}
+}
+
+func (c *images) get(name string) *image {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.byName[name]
+}
+
+func (c *images) put(name string, i *image) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.byName[name] = i
+}
+
+func (c *images) forget(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.byName, name)
+}
+
+// lock waits for whoever works on name.
+func (c *images) lock(ctx context.Context, name string) (unlock func(), err error) {
+	for {
+		c.mu.Lock()
+		busy := c.busy[name]
+		if busy == nil {
+			done := make(chan struct{})
+			c.busy[name] = done
+			c.mu.Unlock()
+			return func() {
+				c.mu.Lock()
+				delete(c.busy, name)
+				c.mu.Unlock()
+				close(done)
+			}, nil
+		}
+		c.mu.Unlock()
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// normalize makes a reference whole: nginx is docker.io/library/nginx:latest.
+func normalize(ref string) (string, error) {
+	named, err := reference.ParseDockerRef(ref)
+	if err != nil {
+		return "", &runtime.Error{Reason: runtime.ReasonInvalidImage, Err: fmt.Errorf("image %q: %w", ref, err)}
+	}
+	return named.String(), nil
+}
+
+// Image implements runtime.Interface.
+func (r *Runtime) Image(ctx context.Context, ref string, policy corev1.PullPolicy) (runtime.Image, error) {
+	name, err := normalize(ref)
+	if err != nil {
+		return runtime.Image{}, err
+	}
+	if err := r.enter(ctx); err != nil {
+		return runtime.Image{}, err
+	}
+	if i := r.images.get(name); i != nil && policy != corev1.PullAlways {
+		return i.as(ref), nil
+	}
+	unlock, err := r.images.lock(ctx, name)
+	if err != nil {
+		return runtime.Image{}, err
+	}
+	defer unlock()
+	if policy == corev1.PullAlways {
+		i, err := r.pull(ctx, name)
+		if err != nil {
+			return runtime.Image{}, err
+		}
+		return i.as(ref), nil
+	}
+	i, err := r.local(ctx, name)
+	switch {
+	case err == nil:
+		return i.as(ref), nil
+	case !errdefs.IsNotFound(err):
+		return runtime.Image{}, &runtime.Error{Reason: runtime.ReasonImageInspect, Err: fmt.Errorf("image %s: %w", ref, err)}
+	case policy == corev1.PullNever:
+		err = fmt.Errorf("image %s is not on this machine and its pull policy is Never", ref)
+		return runtime.Image{}, &runtime.Error{Reason: runtime.ReasonImageNeverPull, Err: err}
+	}
+	if i, err = r.pull(ctx, name); err != nil {
+		return runtime.Image{}, err
+	}
+	return i.as(ref), nil
+}
+
+func (i *image) as(ref string) runtime.Image {
+	out := i.Image
+	out.Name = ref
+	return out
+}
+
+// local returns an image that containerd has, unpacked. Content that is not all there counts as not found.
+func (r *Runtime) local(ctx context.Context, name string) (*image, error) {
+	if i := r.images.get(name); i != nil {
+		return i, nil
+	}
+	got, err := r.client.GetImage(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return r.load(ctx, got)
+}
+
+// load reads an image's config, unpacks it if need be, and caches it.
+func (r *Runtime) load(ctx context.Context, got client.Image) (*image, error) {
+	desc, err := got.Config(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read config: %w", err)
+	}
+	b, err := content.ReadBlob(ctx, got.ContentStore(), desc)
+	if err != nil {
+		return nil, fmt.Errorf("read config: %w", err)
+	}
+	var oci ocispec.Image
+	if err := json.Unmarshal(b, &oci); err != nil {
+		return nil, fmt.Errorf("read config: %w", err)
+	}
+	chain := identity.ChainID(oci.RootFS.DiffIDs).String()
+	if _, err := r.client.SnapshotService(r.snapshotter).Stat(ctx, chain); err != nil {
+		if err := got.Unpack(ctx, r.snapshotter); err != nil {
+			return nil, fmt.Errorf("unpack: %w", err)
+		}
+	}
+	size, err := got.Size(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("measure: %w", err)
+	}
+	i := &image{chain: chain, config: oci.Config, Image: runtime.Image{
+		Name: got.Name(), ID: desc.Digest.String(), Size: size, Digests: digests(got),
+		User: oci.Config.User, StopSignal: oci.Config.StopSignal, Entrypoint: oci.Config.Entrypoint, Cmd: oci.Config.Cmd,
+	}}
+	r.images.put(got.Name(), i)
+	return i, nil
+}
+
+func digests(got client.Image) []string {
+	named, err := reference.ParseNormalizedNamed(got.Name())
+	if err != nil {
+		return nil
+	}
+	return []string{named.Name() + "@" + got.Target().Digest.String()}
+}
+
+// imageOf finds the image of a container's start: the one that Image returned.
+func (r *Runtime) imageOf(ctx context.Context, img runtime.Image) (*image, error) {
+	name, err := normalize(img.Name)
+	if err != nil {
+		return nil, err
+	}
+	i, err := r.local(ctx, name)
+	if err != nil {
+		return nil, &runtime.Error{Reason: runtime.ReasonImageInspect, Err: fmt.Errorf("image %s: %w", img.Name, err)}
+	}
+	return i, nil
+}
+
+// Images implements runtime.Interface. Each tag of an image is one of them.
+func (r *Runtime) Images(ctx context.Context) ([]runtime.Image, error) {
+	if err := r.enter(ctx); err != nil {
+		return nil, err
+	}
+	list, err := r.client.ListImages(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", err)
+	}
+	var out []runtime.Image
+	for _, got := range list {
+		i := r.images.get(got.Name())
+		if i == nil {
+			if i, err = r.load(ctx, got); err != nil {
+				// Half pulled or of another platform: a container could not be made from it.
+				r.config.Log.Debug("unusable image", "name", got.Name(), "err", err)
+				continue
+			}
+		}
+		out = append(out, i.Image)
+	}
+	slices.SortFunc(out, func(a, b runtime.Image) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// Import implements runtime.Interface. Names without a registry become docker.io's, as they do when a pod asks.
+func (r *Runtime) Import(ctx context.Context, archive io.Reader) ([]string, error) {
+	if err := r.enter(ctx); err != nil {
+		return nil, err
+	}
+	// An OCI layout may name an image by its tag alone; without a repository it has no name that a pod could use.
+	whole := func(ref string) string {
+		if !strings.ContainsAny(ref, "/:") {
+			return ""
+		}
+		name, err := normalize(ref)
+		if err != nil {
+			return ""
+		}
+		return name
+	}
+	made, err := r.client.Import(ctx, archive, client.WithImageRefTranslator(whole))
+	if err != nil {
+		return nil, fmt.Errorf("import images: %w", err)
+	}
+	var names []string
+	for _, m := range made {
+		name, err := normalize(m.Name)
+		if err != nil {
+			return names, err
+		}
+		if name != m.Name {
+			if err := r.rename(ctx, m, name); err != nil {
+				return names, err
+			}
+		}
+		r.images.forget(name)
+		if _, err := r.local(ctx, name); err != nil {
+			return names, fmt.Errorf("image %s: %w", name, err)
+		}
+		names = append(names, name)
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("the archive names no image")
+	}
+	return names, nil
+}
