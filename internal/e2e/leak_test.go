@@ -1,0 +1,57 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"testing"
+	"time"
+)
+
+// TestFiveHundredPodsLeaveNothing creates and deletes 500 pods and compares what every machine holds before and after.
+func TestFiveHundredPodsLeaveNothing(t *testing.T) {
+	c := startLab(t, 3)
+	apply(t, web(3))
+	running(t, c.api, "web", 3, 30*time.Second)
+	scale := func(n string, up int) {
+		shoal(t, "scale", "rc", "web", "--replicas", n)
+		running(t, c.api, "web", up, 5*time.Minute)
+	}
+	scale("30", 30) // what is made once is made now
+	scale("3", 3)
+	settle(t, c)
+	before := map[string]usage{}
+	for _, p := range labPeers(t) {
+		before[p.Name] = usageOf(t, p)
+	}
+	for range 4 {
+		scale("128", 128)
+		scale("3", 3)
+	}
+	settle(t, c)
+	for _, p := range labPeers(t) {
+		was, is := before[p.Name], usageOf(t, p)
+		t.Logf("%s before %+v\nafter %+v", p.Name, was, is)
+		// The three that stay may have moved: one pod has about four links, mounts and cgroups more or less.
+		near := func(what string, was, is, slack int) {
+			if is > was+slack {
+				t.Errorf("%s: %s grew from %d to %d", p.Name, what, was, is)
+			}
+		}
+		near("open files", was.files, is.files, 25)
+		near("mounts", was.mounts, is.mounts, 36)
+		near("cgroups", was.cgroups, is.cgroups, 6)
+		near("chains", was.chains, is.chains, 6)
+		near("links", was.links, is.links, 3)
+		near("RSS in MiB", int(was.rss>>20), int(is.rss>>20), 40)
+	}
+}
+
+// settle waits until exactly the three pods are left and every machine has let go of the others.
+func settle(t *testing.T, c *cluster) {
+	t.Helper()
+	running(t, c.api, "web", 3, time.Minute)
+	all, err := pods(t.Context(), c.api, "web")
+	if err != nil || len(all) != 3 {
+		t.Fatalf("%d pods are left: %v", len(all), err)
+	}
+}
