@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -31,10 +32,15 @@ func (e *DuplicateNameError) Error() string {
 	return fmt.Sprintf("another machine, at %s, already is %q in this cluster; give this one a name of its own", e.Addr, e.Name)
 }
 
+// freshComparisons is how often a peer that has just met others compares all it knows with one of them. News of those who
+// joined in the same moment reach few members at first, and about one in a hundred would wait for Timings.PushPull.
+const freshComparisons = 2
+
 // join keeps trying whenever this peer sees nobody and knows where others might be.
 func (g *Gossip) join(ctx context.Context, ml *memberlist.Memberlist) error {
 	wait := g.cfg.Timings.JoinFirst
 	var rivalSince time.Time
+	fresh := freshComparisons
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -53,16 +59,37 @@ func (g *Gossip) join(ctx context.Context, ml *memberlist.Memberlist) error {
 				return err
 			}
 			timer.Reset(wait)
-			wait = min(2*wait, g.cfg.Timings.JoinLast)
+			wait, fresh = min(2*wait, g.cfg.Timings.JoinLast), freshComparisons
 			continue
 		}
 		g.setJoinError(nil)
-		wait = g.cfg.Timings.JoinFirst
+		if wait = g.cfg.Timings.JoinFirst; fresh > 0 {
+			select {
+			case <-timer.C:
+				g.compare(ml)
+				fresh--
+				timer.Reset(wait)
+				continue
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+	}
+}
+
+// compare exchanges all that is known with a living member.
+func (g *Gossip) compare(ml *memberlist.Memberlist) {
+	living := slices.DeleteFunc(ml.Members(), func(n *memberlist.Node) bool { return n.Name == g.cfg.Name })
+	if len(living) == 0 {
+		return
+	}
+	if _, err := ml.Join([]string{living[rand.IntN(len(living))].Address()}); err != nil {
+		g.log.Debug("compare", "err", err)
 	}
 }
 
