@@ -1,0 +1,320 @@
+package registry_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"shoal/consensus/store"
+	"shoal/internal/api"
+	"shoal/internal/client"
+	"shoal/master/registry"
+	"shoal/master/registry/registrytest"
+)
+
+// TestListPlusEventsIsTheNextList is the registry's invariant: whatever is written, whoever watches what since when,
+// a list and the events after it give what a list gives at the end. The window is small, so that some watches are
+// served from the feed and some from the store.
+func TestListPlusEventsIsTheNextList(t *testing.T) {
+	l := registrytest.NewLog()
+	c := registrytest.Config(l)
+	c.Window = 16
+	r := registrytest.Start(t, c)
+	selections := []client.ListOptions{
+		{},
+		{Namespace: "ns-1"},
+		{Labels: labels.SelectorFromSet(labels.Set{"l": "1"})},
+		{Namespace: "ns-0", Labels: labels.SelectorFromSet(labels.Set{"l": "0"})},
+		{Fields: fields.OneTermEqualSelector("spec.nodeName", "n-1")},
+		{Namespace: "ns-1", Fields: fields.OneTermEqualSelector("spec.nodeName", "n-0")},
+		{Fields: fields.OneTermEqualSelector("metadata.name", "p-3")},
+	}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	var watchers sync.WaitGroup
+	results := make(chan string, 200)
+	end := make(chan uint64)
+	stopped := make(chan struct{})
+	var final uint64
+	go func() { final = <-end; close(stopped) }()
+	for i := range 400 {
+		if i%8 == 0 {
+			o := selections[rnd.IntN(len(selections))]
+			watchers.Add(1)
+			go func() {
+				defer watchers.Done()
+				if err := mirror(ctx, r, o, stopped, &final); err != nil {
+					results <- fmt.Sprintf("since step %d, %+v: %v", i, o, err)
+				}
+			}()
+		}
+		randomWrite(t, r, rnd)
+	}
+	end <- r.Revision()
+	watchers.Wait()
+	close(results)
+	for text := range results {
+		t.Error(text)
+	}
+}
+
+func randomWrite(t *testing.T, r *registry.Registry, rnd *rand.Rand) {
+	t.Helper()
+	key := client.Key{Namespace: fmt.Sprintf("ns-%d", rnd.IntN(2)), Name: fmt.Sprintf("p-%d", rnd.IntN(6))}
+	var err error
+	switch rnd.IntN(6) {
+	case 0, 1:
+		p := pod(key.Name, "")
+		p.Namespace = key.Namespace
+		p.Labels = map[string]string{"l": fmt.Sprint(rnd.IntN(2))}
+		_, err = r.Create(t.Context(), api.Pods, p, client.CreateOptions{})
+	case 2:
+		zero := int64(0)
+		_, err = r.Delete(t.Context(), api.Pods, key, client.DeleteOptions{GracePeriodSeconds: &zero})
+	case 3:
+		b := &corev1.Binding{Target: corev1.ObjectReference{Name: fmt.Sprintf("n-%d", rnd.IntN(2))}}
+		_, err = r.Create(t.Context(), api.Pods, b, client.CreateOptions{Subresource: "binding", Key: key})
+	default:
+		body := fmt.Sprintf(`{"metadata":{"labels":{"l":"%d"},"annotations":{"a":"%d"}}}`, rnd.IntN(3), rnd.IntN(1000))
+		_, err = r.Patch(t.Context(), api.Pods, key, client.Patch{Type: types.MergePatchType, Data: []byte(body)}, client.PatchOptions{})
+	}
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) && !apierrors.IsConflict(err) {
+		t.Fatal(err)
+	}
+}
+
+// mirror keeps a list up to date by its watch until the writer has ended, and compares it with a new list.
+func mirror(ctx context.Context, r *registry.Registry, o client.ListOptions, stopped <-chan struct{}, final *uint64) error {
+	list, err := r.List(ctx, api.Pods, o)
+	if err != nil {
+		return err
+	}
+	have := map[string]string{}
+	for _, obj := range list.Items {
+		have[obj.GetNamespace()+"/"+obj.GetName()] = obj.GetResourceVersion()
+	}
+	o.ResourceVersion = list.ResourceVersion
+	w, err := r.Watch(ctx, api.Pods, o)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	last := uint64(0)
+	apply := func(evs []client.Event) error {
+		for _, ev := range evs {
+			name := ev.Object.GetNamespace() + "/" + ev.Object.GetName()
+			_, known := have[name]
+			if known == (ev.Type == watch.Added) {
+				return fmt.Errorf("%s of %s, known: %v", ev.Type, name, known)
+			}
+			var rev uint64
+			fmt.Sscan(ev.Object.GetResourceVersion(), &rev)
+			if rev <= last {
+				return fmt.Errorf("revision %d after %d", rev, last)
+			}
+			last = rev
+			have[name] = ev.Object.GetResourceVersion()
+			if ev.Type == watch.Deleted {
+				delete(have, name)
+			}
+		}
+		return nil
+	}
+	idle, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-stopped:
+			_ = r.WaitRevision(ctx, *final)
+			cancel()
+		case <-idle.Done():
+		}
+	}()
+	for {
+		evs, err := w.Next(idle)
+		if err != nil && idle.Err() == nil {
+			return err
+		}
+		if err := apply(evs); err != nil {
+			return err
+		}
+		if err != nil {
+			break
+		}
+	}
+	// What came between the last event and the end of the wait.
+	o.ResourceVersion = ""
+	list, err = r.List(ctx, api.Pods, o)
+	if err != nil {
+		return err
+	}
+	want := map[string]string{}
+	for _, obj := range list.Items {
+		want[obj.GetNamespace()+"/"+obj.GetName()] = obj.GetResourceVersion()
+	}
+	for !cmp.Equal(want, have) {
+		short, cancel := context.WithTimeout(ctx, 5*time.Second)
+		evs, err := w.Next(short)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, cmp.Diff(want, have))
+		}
+		if err := apply(evs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestARestoredReplicaEndsWatchesAsExpired(t *testing.T) {
+	r, l := registrytest.New(t)
+	create(t, r, api.ConfigMaps, configMap("old"))
+	other, from := registrytest.New(t)
+	for i := range 5 {
+		create(t, other, api.ConfigMaps, configMap(fmt.Sprintf("new-%d", i)))
+	}
+	w, err := r.Watch(t.Context(), api.ConfigMaps, client.ListOptions{ResourceVersion: "1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	var image bytes.Buffer
+	if err := from.Store().Snapshot(&image); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Store().Restore(&image); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := w.Next(ctx); !apierrors.IsResourceExpired(err) {
+		t.Errorf("watch over a restore: %v", err)
+	}
+	list, err := r.List(ctx, api.ConfigMaps, client.ListOptions{})
+	if err != nil || len(list.Items) != 5 {
+		t.Errorf("list after a restore: %v %v", list, err)
+	}
+}
+
+func TestManyWritersOfOneObjectLoseNothing(t *testing.T) {
+	r, _ := registrytest.New(t)
+	create(t, r, api.ConfigMaps, configMap("a", "n", "0"))
+	key := client.Key{Namespace: "ns", Name: "a"}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				for {
+					obj, err := r.Get(t.Context(), api.ConfigMaps, key, client.GetOptions{})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					cm := obj.DeepCopyObject().(*corev1.ConfigMap)
+					var n int
+					fmt.Sscan(cm.Data["n"], &n)
+					cm.Data["n"] = fmt.Sprint(n + 1)
+					if _, err = r.Update(t.Context(), api.ConfigMaps, cm, client.UpdateOptions{}); err == nil {
+						break
+					} else if !apierrors.IsConflict(err) {
+						t.Error(err)
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := get(t, r, api.ConfigMaps, "a").(*corev1.ConfigMap).Data["n"]; got != "160" {
+		t.Errorf("160 increments gave %s", got)
+	}
+}
+
+func TestExpiredContinueTokenSaysSo(t *testing.T) {
+	r, l := registrytest.New(t)
+	for i := range 4 {
+		create(t, r, api.ConfigMaps, configMap(fmt.Sprintf("cm%d", i)))
+	}
+	page, err := r.List(t.Context(), api.ConfigMaps, client.ListOptions{Limit: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	create(t, r, api.ConfigMaps, configMap("more"))
+	l.Compact()
+	if _, err := r.List(t.Context(), api.ConfigMaps, client.ListOptions{Limit: 2, Continue: page.Continue}); !apierrors.IsResourceExpired(err) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAnAdmittedWriteIsStoredAsAdmitted(t *testing.T) {
+	l := registrytest.NewLog()
+	c := registrytest.Config(l)
+	c.Admit = func(_ context.Context, a *registry.Admission) error {
+		if a.Key.Name == "refused" {
+			return apierrors.NewForbidden(a.Kind.GVR().GroupResource(), a.Key.Name, fmt.Errorf("%s is refused", a.Operation))
+		}
+		if a.Object != nil {
+			a.Object.SetAnnotations(map[string]string{"admitted": string(a.Operation)})
+		}
+		return nil
+	}
+	r := registrytest.Start(t, c)
+	if out := create(t, r, api.ConfigMaps, configMap("a")); out.GetAnnotations()["admitted"] != "CREATE" {
+		t.Errorf("got %v", out.GetAnnotations())
+	}
+	if _, err := r.Create(t.Context(), api.ConfigMaps, configMap("refused"), client.CreateOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// reverse is a transformer whose stored values cannot be taken for plain ones.
+type reverse struct{}
+
+func (reverse) Seal(k *api.Kind, _ store.Key, v []byte) ([]byte, error) { return turned(k, v), nil }
+func (reverse) Open(k *api.Kind, _ store.Key, v []byte) ([]byte, error) { return turned(k, v), nil }
+
+func turned(k *api.Kind, v []byte) []byte {
+	if k.Kind != "Secret" {
+		return v
+	}
+	out := bytes.Clone(v)
+	for i := range out {
+		out[i] = ^out[i]
+	}
+	return out
+}
+
+func TestTransformedValuesNeverReachTheStoreInClear(t *testing.T) {
+	l := registrytest.NewLog()
+	c := registrytest.Config(l)
+	c.Transform = reverse{}
+	r := registrytest.Start(t, c)
+	s := &corev1.Secret{Data: map[string][]byte{"password": []byte("correct horse")}}
+	s.Namespace, s.Name = "ns", "s"
+	create(t, r, api.Secrets, s)
+	if got := get(t, r, api.Secrets, "s").(*corev1.Secret); string(got.Data["password"]) != "correct horse" {
+		t.Errorf("read back %q", got.Data)
+	}
+	page, err := l.Store().List("/", "", 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kv := range page.KVs {
+		if bytes.Contains(kv.Value, []byte("correct horse")) {
+			t.Errorf("%s holds the secret in clear", kv.Key)
+		}
+	}
+}
