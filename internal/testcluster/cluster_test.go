@@ -181,10 +181,10 @@ func TestANobodyMayReadAndNotWrite(t *testing.T) {
 		for _, at := range c.Names() {
 			cl := c.ClientAs(at, "nobody")
 			if _, err := cl.List(c.Context(), api.Services, client.ListOptions{}); err != nil {
-				t.Errorf("list at %s: %v", at, err)
+				c.Errorf("list at %s: %v", at, err)
 			}
 			if _, err := cl.Create(c.Context(), api.ConfigMaps, newConfigMap("a", "1"), client.CreateOptions{}); !apierrors.IsForbidden(err) {
-				t.Errorf("create at %s: %v", at, err)
+				c.Errorf("create at %s: %v", at, err)
 			}
 		}
 	})

@@ -142,7 +142,7 @@ func (k *kubelet) bePod(ctx context.Context, key client.Key) error {
 	return err
 }
 
-// address returns the next address of the Node's range.
+// address returns an address of the Node's range that none of its pods has.
 func (k *kubelet) address() (string, error) {
 	n, ok := k.nodes.Get(client.Key{Name: k.name})
 	if !ok {
@@ -152,8 +152,17 @@ func (k *kubelet) address() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("pod range of node %s: %w", k.name, err)
 	}
-	k.next++
-	b := r.Addr().As4()
-	b[3] = byte(2 + k.next%250)
-	return netip.AddrFrom4(b).String(), nil
+	used := map[string]bool{}
+	for _, p := range k.pods.List("", nil) {
+		used[p.Status.PodIP] = true
+	}
+	for range 250 {
+		k.next++
+		b := r.Addr().As4()
+		b[3] = byte(2 + k.next%250)
+		if ip := netip.AddrFrom4(b).String(); !used[ip] {
+			return ip, nil
+		}
+	}
+	return "", fmt.Errorf("node %s has no address left", k.name)
 }
