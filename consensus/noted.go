@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"sync/atomic"
@@ -55,6 +56,10 @@ func (n *noted) GetLog(index uint64, l *raft.Log) error {
 }
 
 func (n *noted) get(index uint64, l *raft.Log) (commit uint64, err error) {
+	// raft-wal still finds entries that were deleted from the front of its only file.
+	if first, err := n.wal.FirstIndex(); err != nil || index < first {
+		return 0, cmp.Or(err, raft.ErrLogNotFound)
+	}
 	if err := n.wal.GetLog(index, l); err != nil {
 		return 0, err
 	}

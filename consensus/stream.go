@@ -26,13 +26,14 @@ func (n name) Network() string { return "peer" }
 func (n name) String() string  { return string(n) }
 
 func newTransport(c Config, s Stream) raft.Transport {
-	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	return transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:                  &stream{Stream: s, self: c.ID, conns: make(map[net.Conn]struct{})},
 		MaxPool:                 4, // heartbeat, pipeline, notice, vote
+		MaxRPCsInFlight:         slack,
 		Timeout:                 c.Timing.Call,
 		Logger:                  newLogger(c.Log),
 		MsgpackUseNewTimeFormat: true,
-	})
+	})}
 }
 
 // Addr implements net.Listener.

@@ -1,0 +1,111 @@
+package consensus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+)
+
+func TestADeadVoterIsReplacedByAReplica(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newCluster(t, 4, nil)
+		c.put("a", "1")
+		m := c.master()
+		var replica PeerID
+		c.until("one replica", func() bool {
+			s := m.Status()
+			if len(s.Replicas) == 1 {
+				replica = s.Replicas[0]
+			}
+			return replica != ""
+		})
+		var victim PeerID
+		for _, id := range m.Status().Voters {
+			if id != m.cfg.ID {
+				victim = id
+			}
+		}
+		c.kill(victim)
+		c.until("the replica votes in its place", func() bool {
+			s := c.master().Status()
+			return len(s.Voters) == 3 && slices.Contains(s.Voters, replica) && slices.Contains(s.Replicas, victim)
+		})
+		c.put("a", "2")
+		// A second one may now die, and the first comes back as a replica and then gets a vote again.
+		c.heal()
+		c.start(victim, false)
+		c.same()
+		c.kill(replica)
+		c.until("the first victim votes again", func() bool {
+			s := c.master().Status()
+			return len(s.Voters) == 3 && slices.Contains(s.Voters, victim)
+		})
+		c.same()
+	})
+}
+
+func TestTheMastersOwnDeathIsReplacedToo(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newCluster(t, 5, nil)
+		for i := range 2 {
+			c.put("a", fmt.Sprint(i))
+			c.kill(c.master().cfg.ID)
+			c.put("a", fmt.Sprint("after", i))
+		}
+		c.same()
+	})
+}
+
+func TestMembersComeAndGo(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newCluster(t, 5, nil)
+		for _, id := range []PeerID{"p5", "p4", "p3"} {
+			c.stop(id)
+			c.setHealth(id, Health{})
+			c.retry(func(ctx context.Context) error { return c.master().RemovePeer(ctx, id) })
+			c.put("gone", string(id))
+		}
+		c.voters(2)
+		c.same()
+		m := c.master()
+		if err := m.RemovePeer(t.Context(), m.cfg.ID); !errors.Is(err, ErrNotMaster) {
+			t.Errorf("the master removed itself: %v", err)
+		}
+		for _, p := range c.all() {
+			if p != c.master() {
+				if err := p.AddPeer(t.Context(), "p9"); !errors.Is(err, ErrNotMaster) {
+					t.Errorf("add at another: %v", err)
+				}
+			}
+		}
+		c.add("p1")
+		if s := c.master().Status(); len(s.Voters) != 2 || len(s.Replicas) != 0 {
+			t.Errorf("adding a member again left %v and %v", s.Voters, s.Replicas)
+		}
+	})
+}
+
+func TestVotersSpreadOverZones(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newCluster(t, 4, nil)
+		m := c.master().cfg.ID
+		zone := map[PeerID]string{m: "x"}
+		s := c.master().Status()
+		for _, id := range s.Voters {
+			if id != m {
+				zone[id] = "y"
+			}
+		}
+		zone[s.Replicas[0]] = "z"
+		for id, z := range zone {
+			c.setHealth(id, Health{Alive: true, Zone: z})
+		}
+		c.until("a voter in z", func() bool {
+			now := c.master().Status()
+			return len(now.Voters) == 3 && slices.Contains(now.Voters, s.Replicas[0])
+		})
+		c.same()
+	})
+}
