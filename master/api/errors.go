@@ -9,6 +9,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"shoal/master/registry"
 )
 
 // statusOf returns the Status that an error is on the wire.
@@ -35,6 +37,13 @@ func statusOf(err error) metav1.Status {
 
 // fail answers with an error.
 func (s *Server) fail(w http.ResponseWriter, r *request, err error) {
+	if registry.IsNotMaster(err) {
+		if r.mayWait {
+			r.again = true
+			return
+		}
+		w.Header().Set(headerNotMaster, "1")
+	}
 	st := statusOf(err)
 	if st.Details != nil && st.Details.RetryAfterSeconds > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(st.Details.RetryAfterSeconds)))

@@ -56,44 +56,53 @@ func (s *Server) withForward(next handler) handler {
 func (s *Server) toMaster(w http.ResponseWriter, r *request, next handler) {
 	ctx, cancel := context.WithTimeout(r.Context(), masterWait)
 	defer cancel()
-	var body []byte
+	r.mayWait = true
 	for {
 		changed := s.cfg.Peers.Changed()
 		master, ok := s.cfg.Peers.Master()
-		if ok && master == s.cfg.Peers.Self() {
-			if body != nil {
-				r.Body = io.NopCloser(bytes.NewReader(body))
-			}
-			next(w, r)
-			return
-		}
-		if ok {
-			if body == nil {
-				var err error
-				if body, err = r.body(w); err != nil {
-					s.fail(w, r, err)
-					return
-				}
-			}
-			resp, err := s.forward(r, master, body)
-			switch {
-			case err == nil && resp.Header.Get(headerNotMaster) == "":
-				s.relay(w, r, resp)
+		switch {
+		case ok && master == s.cfg.Peers.Self():
+			if next(w, r); !r.again {
 				return
-			case err == nil:
-				_ = resp.Body.Close() // it is not the Master; wait for news
-			case !unsent(err):
-				s.fail(w, r, apierrors.NewTimeoutError("the Master did not answer: the write may or may not have happened", 0))
+			}
+			// It lost the role, or has not yet taken it up: nothing was done.
+			r.again = false
+			w.Header().Del("Warning")
+		case ok:
+			if s.atMaster(w, r, master) {
 				return
 			}
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
+			r.mayWait = false
 			s.fail(w, r, registry.Unavailable("there is no Master to take this write"))
 			return
 		}
 	}
+}
+
+// atMaster has the Master answer r; false means that it certainly did not act on it.
+func (s *Server) atMaster(w http.ResponseWriter, r *request, master string) bool {
+	body, err := r.body(w)
+	if err != nil {
+		s.fail(w, r, err)
+		return true
+	}
+	resp, err := s.forward(r, master, body)
+	switch {
+	case err == nil && resp.Header.Get(headerNotMaster) == "":
+		s.relay(w, r, resp)
+		return true
+	case err == nil:
+		_ = resp.Body.Close()
+		return false
+	case unsent(err):
+		return false
+	}
+	s.fail(w, r, apierrors.NewTimeoutError("the Master did not answer: the write may or may not have happened", 0))
+	return true
 }
 
 // unsent reports whether an error means that the request has not reached the other peer.

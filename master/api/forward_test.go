@@ -92,6 +92,27 @@ func TestAWriteMovesOnFromAPeerThatIsNotReached(t *testing.T) {
 	}
 }
 
+func TestAWriteIsHeldWhileTheMasterTakesUpItsRole(t *testing.T) {
+	for _, at := range []string{"master", "other"} {
+		t.Run(at, func(t *testing.T) {
+			c := newCluster(t)
+			c.log.SetMaster(false) // elected, but its log does not accept proposals yet
+			p := map[string]*peer{"master": c.master, "other": c.other}[at]
+			done := make(chan error, 1)
+			go func() {
+				_, err := p.client(t).Create(t.Context(), shoalapi.ConfigMaps, configMap("a"), client.CreateOptions{})
+				done <- err
+			}()
+			c.log.WaitRefused(t.Context())
+			c.log.SetMaster(true)
+			c.setLeader("master")
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestWithoutAMasterAWriteIsRefusedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg, _ := registrytest.New(t)

@@ -19,7 +19,11 @@ type request struct {
 	format format
 	prefix string // "api" or "apis" of a resource request
 	params url.Values
-	deep   bool // the path has more below the subresource
+	deep   bool   // the path has more below the subresource
+	raw    []byte // the body, once it was read
+
+	// mayWait: a write that this peer turns out not to be Master for is not answered but noted in again.
+	mayWait, again bool
 }
 
 func (r *request) query() url.Values {

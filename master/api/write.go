@@ -77,6 +77,17 @@ func (r *request) managerOf(p writeParams) string {
 
 // body reads the request body, which is small enough to keep.
 func (r *request) body(w http.ResponseWriter) ([]byte, error) {
+	if r.raw != nil {
+		return r.raw, nil
+	}
+	b, err := r.readBody(w)
+	if err == nil {
+		r.raw = b
+	}
+	return b, err
+}
+
+func (r *request) readBody(w http.ResponseWriter) ([]byte, error) {
 	if n := r.ContentLength; n > 0 && n <= maxBody {
 		b := make([]byte, n)
 		_, err := io.ReadFull(r.Body, b)

@@ -27,7 +27,7 @@ func fromLog(ctx context.Context, err error) error {
 	case errors.Is(err, consensus.ErrUnknownOutcome):
 		return apierrors.NewTimeoutError("the write may or may not have happened: read before you try again", 0)
 	case errors.Is(err, consensus.ErrNotMaster), errors.Is(err, consensus.ErrNoMaster):
-		return Unavailable(err.Error())
+		return notMaster(err)
 	case errors.Is(err, store.ErrCompacted):
 		return apierrors.NewResourceExpired("the requested revision is no longer kept: list again")
 	case errors.Is(err, store.ErrFuture):
@@ -46,6 +46,18 @@ func Unavailable(why string) error {
 	err.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: 1}
 	return err
 }
+
+// causeNotMaster marks the errors of IsNotMaster.
+const causeNotMaster metav1.CauseType = "NotMaster"
+
+func notMaster(why error) error {
+	err := apierrors.NewServiceUnavailable(why.Error())
+	err.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: 1, Causes: []metav1.StatusCause{{Type: causeNotMaster, Message: why.Error()}}}
+	return err
+}
+
+// IsNotMaster reports whether a write was refused, and certainly not done, because this peer is not the Master.
+func IsNotMaster(err error) bool { return apierrors.HasStatusCause(err, causeNotMaster) }
 
 func internal(err error) error { return apierrors.NewInternalError(err) }
 

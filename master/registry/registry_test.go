@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -279,14 +280,18 @@ func TestListPagesShowOneRevision(t *testing.T) {
 }
 
 func TestReadAheadOfReplicaTimesOut(t *testing.T) {
-	r, _ := registrytest.New(t)
-	create(t, r, api.ConfigMaps, configMap("a"))
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	_, err := r.List(ctx, api.ConfigMaps, client.ListOptions{ResourceVersion: "1000"})
-	if !apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge) || !apierrors.IsTimeout(err) {
-		t.Errorf("got %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := registrytest.New(t)
+		create(t, r, api.ConfigMaps, configMap("a"))
+		start := time.Now()
+		_, err := r.List(t.Context(), api.ConfigMaps, client.ListOptions{ResourceVersion: "1000"})
+		if !apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge) || !apierrors.IsTimeout(err) {
+			t.Errorf("got %v", err)
+		}
+		if took := time.Since(start); took != 3*time.Second {
+			t.Errorf("after %v", took)
+		}
+	})
 }
 
 type seen struct {

@@ -20,13 +20,16 @@ type Log struct {
 	mu       sync.Mutex
 	noQuorum chan struct{} // closed when quorum is back; nil while there is one
 	notHere  bool
+	refused  chan struct{} // closed by the first proposal that was refused
 	lose     int
 	txns     []store.Txn
 	more     chan struct{} // closed and replaced by a Txn
 }
 
 // NewLog returns a log that accepts proposals at once.
-func NewLog() *Log { return &Log{st: store.New(), more: make(chan struct{})} }
+func NewLog() *Log {
+	return &Log{st: store.New(), more: make(chan struct{}), refused: make(chan struct{})}
+}
 
 // Store implements registry.Log.
 func (l *Log) Store() *store.Store { return l.st }
@@ -39,6 +42,11 @@ func (l *Log) Propose(ctx context.Context, t store.Txn) (store.Result, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.notHere {
+		select {
+		case <-l.refused:
+		default:
+			close(l.refused)
+		}
 		return store.Result{}, consensus.ErrNotMaster
 	}
 	res := l.st.Apply(0, t)
@@ -90,6 +98,14 @@ func (l *Log) SetMaster(here bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.notHere = !here
+}
+
+// WaitRefused blocks until a proposal has been refused because of SetMaster, or ctx ends.
+func (l *Log) WaitRefused(ctx context.Context) {
+	select {
+	case <-l.refused:
+	case <-ctx.Done():
+	}
 }
 
 // SetQuorum says whether proposals and read indexes are answered; without quorum they block.
