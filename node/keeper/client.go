@@ -54,9 +54,9 @@ func (c *Client) CloseStdin(ctx context.Context, id string) error {
 	return err
 }
 
-// Follow copies the container's output from now on until it is over, or until ctx ends. Either writer may be nil. A
-// writer that blocks for long is cut off: the container never waits for it.
-func (c *Client) Follow(ctx context.Context, id string, stdout, stderr io.Writer) error {
+// Follow copies the container's output until it is over, or until ctx ends: all that comes after following was called,
+// if it is not nil. Either writer may be nil. One that blocks for long is cut off: the container never waits for it.
+func (c *Client) Follow(ctx context.Context, id string, stdout, stderr io.Writer, following func()) error {
 	conn, err := c.dial(ctx)
 	if err != nil {
 		return err
@@ -66,6 +66,9 @@ func (c *Client) Follow(ctx context.Context, id string, stdout, stderr io.Writer
 	defer stop()
 	if _, err := exchange(conn, request{Op: opFollow, ID: id}); err != nil {
 		return err
+	}
+	if following != nil {
+		following()
 	}
 	err = readFrames(conn, stdout, stderr)
 	if ctx.Err() != nil {

@@ -171,7 +171,6 @@ func unused() []string {
 		"io.containerd.internal.v1.tracing",
 		"io.containerd.tracing.processor.v1.otlp",
 		"io.containerd.monitor.v1.cgroups",
-		"io.containerd.runtime.v1.linux",
 		"io.containerd.snapshotter.v1.aufs",
 		"io.containerd.snapshotter.v1.blockfile",
 		"io.containerd.snapshotter.v1.btrfs",

@@ -36,7 +36,8 @@ type Keeper interface {
 	// Undrain returns when everything that an ended container wrote is in its log.
 	Undrain(ctx context.Context, id string) error
 	CloseStdin(ctx context.Context, id string) error
-	Follow(ctx context.Context, id string, stdout, stderr io.Writer) error
+	// Follow copies output until it is over: all that comes after following was called.
+	Follow(ctx context.Context, id string, stdout, stderr io.Writer, following func()) error
 }
 
 // Config is what New needs. Socket, RunDir and Keeper are required.
@@ -171,7 +172,8 @@ func (r *Runtime) enter(ctx context.Context) error {
 
 // chooseSnapshotter takes overlayfs where containerd says that it works.
 func (r *Runtime) chooseSnapshotter(ctx context.Context) error {
-	if r.snapshotter = r.config.Snapshotter; r.snapshotter != "" {
+	if r.config.Snapshotter != "" {
+		r.snapshotter = r.config.Snapshotter
 		return nil
 	}
 	answer, err := r.client.IntrospectionService().Plugins(ctx, "type==io.containerd.snapshotter.v1")

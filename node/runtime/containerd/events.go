@@ -10,17 +10,14 @@ import (
 
 	eventsapi "github.com/containerd/containerd/api/events"
 	tasksapi "github.com/containerd/containerd/api/services/tasks/v1"
-	tasktypes "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/events"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/typeurl/v2"
-	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/types"
 
 	"shoal/node/runtime"
-	"shoal/node/runtime/proc"
 )
 
 // Events implements runtime.Interface.
@@ -90,13 +87,18 @@ func (r *Runtime) session(ctx context.Context, nonce string) error {
 	if err := r.fence(ctx, nonce, stream, errs); err != nil {
 		return err
 	}
+	if r.snapshotter == "" {
+		if err := r.chooseSnapshotter(ctx); err != nil {
+			return err
+		}
+	}
 	if err := r.sync(ctx); err != nil {
 		return fmt.Errorf("list what containerd holds: %w", err)
 	}
 	select {
 	case <-r.ready:
 	default:
-		if err := r.chooseSnapshotter(ctx); err != nil {
+		if err := r.sweep(ctx); err != nil {
 			return err
 		}
 		close(r.ready)
@@ -179,6 +181,9 @@ func (r *Runtime) end(ctx context.Context, x *record, code int, at time.Time) {
 	if o.started.IsZero() {
 		o.started = x.Created
 	}
+	if o.finished.Before(o.started) {
+		o.started = o.finished // it had ended before its start was confirmed
+	}
 	killed := x.killed
 	r.mu.Unlock()
 	switch {
@@ -229,100 +234,4 @@ func (r *Runtime) deleteTask(ctx context.Context, id string) error {
 		return nil
 	}
 	return err
-}
-
-// sync makes the index what containerd and the run directory hold.
-func (r *Runtime) sync(ctx context.Context) error {
-	uids, err := r.sandboxes.List()
-	if err != nil {
-		return err
-	}
-	for _, uid := range uids {
-		s, err := r.sandboxes.Load(uid)
-		if err != nil {
-			// Made in part by a peer that died, or unreadable. It is listed, so that the node removes it.
-			s.UID = uid
-		}
-		r.hold(s)
-	}
-	list, err := r.client.ContainerService().List(ctx)
-	if err != nil {
-		return err
-	}
-	answer, err := r.client.TaskService().List(ctx, &tasksapi.ListTasksRequest{})
-	if err != nil {
-		return errgrpc.ToNative(err)
-	}
-	tasks := map[string]*tasktypes.Process{}
-	for _, t := range answer.Tasks {
-		tasks[t.ID] = t
-	}
-	held := map[string]bool{}
-	var late []func() // ends that nobody saw; they are recorded before anyone is told what there is
-	for _, c := range list {
-		fresh, ours := read(c)
-		if !ours {
-			continue
-		}
-		held[c.ID] = true
-		r.mu.Lock()
-		x := r.all[c.ID]
-		if x == nil {
-			x = fresh
-			r.all[c.ID] = x
-		}
-		r.mu.Unlock()
-		if f := r.compare(ctx, x, fresh.State == runtime.Exited, tasks[c.ID]); f != nil {
-			late = append(late, f)
-		}
-	}
-	var g errgroup.Group
-	g.SetLimit(8)
-	for _, f := range late {
-		g.Go(func() error { f(); return nil })
-	}
-	_ = g.Wait()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for id, x := range r.all {
-		if !held[id] && !x.busy {
-			if x.State != runtime.Exited {
-				x.apply(outcome{finished: time.Now(), code: codeUnknown, reason: unknown})
-			}
-			delete(r.all, id)
-		}
-	}
-	return nil
-}
-
-// compare brings one record in line with its task; marked says that containerd has the container's end on record. It
-// returns what is left to do without the lock, or nil.
-func (r *Runtime) compare(ctx context.Context, x *record, marked bool, t *tasktypes.Process) func() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if x.busy || x.ending && x.State != runtime.Exited {
-		return nil
-	}
-	if x.State == runtime.Exited {
-		if t == nil && marked {
-			return nil
-		}
-		o := outcome{started: x.Started, finished: x.Finished, code: x.ExitCode, reason: x.Reason, message: x.Message}
-		return func() { r.conclude(ctx, x, o) }
-	}
-	switch {
-	case t == nil:
-		// The machine was restarted, or the shim was killed while nobody looked.
-		x.ending = true
-		o := outcome{started: x.Started, finished: time.Now(), code: codeUnknown, reason: unknown}
-		return func() { r.conclude(ctx, x, o) }
-	case t.Status == tasktypes.Status_STOPPED:
-		return func() { r.end(ctx, x, int(t.ExitStatus), t.ExitedAt.AsTime()) }
-	case t.Status == tasktypes.Status_RUNNING || t.Status == tasktypes.Status_PAUSED:
-		x.State, x.Pid = runtime.Running, int(t.Pid)
-		if p, err := proc.Of(x.Pid); err == nil && x.Started.IsZero() {
-			x.Started = p.Since()
-		}
-	}
-	return nil
 }

@@ -146,8 +146,8 @@ func (e *execution) open(req *tasksapi.ExecProcessRequest) error {
 		path   *string
 	}{
 		{"stdin", e.config.Stdin != nil, &req.Stdin},
-		{"stdout", e.config.Stdout != nil || e.config.TTY, &req.Stdout},
-		{"stderr", e.config.Stderr != nil && !e.config.TTY, &req.Stderr},
+		{"stdout", true, &req.Stdout}, // the shim wants it even when nobody does
+		{"stderr", !e.config.TTY, &req.Stderr},
 	} {
 		if !p.wanted {
 			continue
@@ -190,9 +190,6 @@ func (e *execution) copyIn(ctx context.Context) {
 // copyOut moves the output; the channel is closed when all of it has been copied.
 func (e *execution) copyOut() <-chan struct{} {
 	writers := []io.Writer{e.config.Stdout, e.config.Stderr}
-	if e.config.Stdout == nil && !e.config.TTY {
-		writers = writers[1:]
-	}
 	var all sync.WaitGroup
 	for i, f := range e.out {
 		w := writers[i]

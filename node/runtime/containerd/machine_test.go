@@ -29,6 +29,7 @@ import (
 	"shoal/node/keeper"
 	"shoal/node/runtime"
 	"shoal/node/runtime/cgroup"
+	"shoal/node/runtime/proc"
 )
 
 func TestMain(m *testing.M) {
@@ -109,8 +110,8 @@ func (m *machine) boot() {
 	case <-r.Ready():
 	case err := <-m.done:
 		m.t.Fatalf("runtime ended: %v", err)
-	case <-m.t.Context().Done():
-		m.t.Fatal("not ready")
+	case <-time.After(20 * time.Second):
+		m.t.Error("not ready")
 	}
 }
 
@@ -122,7 +123,9 @@ func (m *machine) restart() {
 }
 
 func (m *machine) stop() {
+	m.t.Helper()
 	m.cancel()
+	m.cancel = nil
 	if err := <-m.done; err != nil {
 		m.t.Errorf("runtime: %v", err)
 	}
@@ -221,6 +224,11 @@ func (m *machine) log(c runtime.Container) string {
 
 // finish removes every pod, ends everything and checks that nothing is left on the machine.
 func (m *machine) finish(ctx context.Context, parent string) {
+	if m.cancel == nil {
+		m.boot()
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
 	pods, err := m.Pods(ctx)
 	if err != nil {
 		m.t.Error(err)
@@ -238,6 +246,11 @@ func (m *machine) finish(ctx context.Context, parent string) {
 	tree, err := cgroup.Mounted()
 	if err != nil {
 		m.t.Fatal(err)
+	}
+	for _, pid := range tree.Processes(parent) { // shims end a moment after their last container was removed
+		if p, err := proc.Of(pid); err == nil {
+			_ = p.Wait(ctx)
+		}
 	}
 	if err := tree.Remove(parent); err != nil {
 		m.t.Errorf("processes are left: %v", err)

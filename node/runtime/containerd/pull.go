@@ -3,6 +3,7 @@ package containerd
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 
@@ -10,12 +11,18 @@ import (
 	cimages "github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
+	"github.com/sirupsen/logrus"
 
 	"shoal/node/runtime"
 )
 
 // pull fetches and unpacks an image. Content that is there already is not fetched again.
 func (r *Runtime) pull(ctx context.Context, name string) (*image, error) {
+	// The library logs what it also returns, by a global logger of its own.
+	silent := logrus.New()
+	silent.SetOutput(io.Discard)
+	ctx = log.WithLogger(ctx, logrus.NewEntry(silent))
 	resolver := docker.NewResolver(docker.ResolverOptions{
 		Hosts: docker.ConfigureDefaultRegistries(
 			docker.WithAuthorizer(docker.NewDockerAuthorizer()),

@@ -115,6 +115,8 @@ func who(c runtime.ContainerConfig, image string, u *users) (account, error) {
 		return account{}, fmt.Errorf("user %q of the image: %w", spec, err)
 	}
 	a := account{uid: uint32(found.Uid), gid: uint32(found.Gid)}
+	// The group of the process is also one of its groups: otherwise dropping it would gain rights where it is denied some.
+	a.groups = append(a.groups, a.gid)
 	for _, g := range found.Sgids {
 		a.groups = append(a.groups, uint32(g))
 	}

@@ -22,9 +22,11 @@ func main() {
 		<-c
 		fmt.Println("stopped")
 	case "stubborn":
-		signal.Ignore(syscall.SIGTERM)
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGTERM)
 		fmt.Println("stubborn")
-		select {}
+		for range c {
+		}
 	case "exit":
 		code, _ := strconv.Atoi(os.Args[2])
 		fmt.Println("leaving")
