@@ -1,0 +1,206 @@
+// Package node does kubelet's job on one machine: it takes the pods bound to its Node from the API, makes the container
+// runtime run them, one worker a pod, and reports what became of them. It schedules nothing and knows no other machine.
+// internal/peer runs it. Its invariant: what runs here survives the node's own end, and is taken over, not restarted,
+// when it comes back.
+package node
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
+
+	"shoal/internal/api"
+	"shoal/internal/client"
+	"shoal/node/network"
+	"shoal/node/runtime"
+	"shoal/node/server"
+	"shoal/node/volume"
+)
+
+// Machine describes the machine this node runs on.
+type Machine struct {
+	Name             string   // of the Node
+	Addresses        []string // the machine's IPs, the first one first
+	Zone             string
+	Version          string              // of this program
+	ContainerRuntime string              // name://version
+	Capacity         corev1.ResourceList // overrides what is found out about the machine
+}
+
+// DNS is what pods resolve names with.
+type DNS struct {
+	Servers []string // in the order to be asked
+	Domain  string   // the cluster's
+}
+
+// Config is complete when passed to New.
+type Config struct {
+	Machine Machine
+	Client  client.Interface
+	Runtime runtime.Interface
+	Network network.Interface
+	// Dir keeps pods/UID across reboots, RunDir does not.
+	Dir, RunDir string
+	DNS         DNS
+	// Authorizer decides about requests to Server. Nil refuses all.
+	Authorizer server.Authorizer
+	Now        func() time.Time // time.Now when nil
+	Log        *slog.Logger
+	// Detector is given to every cache; for tests.
+	Detector *client.MutationDetector
+}
+
+// Node runs the pods of one machine.
+type Node struct {
+	cfg     Config
+	log     *slog.Logger
+	host    host
+	machine machine
+	self    *client.Cache[*corev1.Node]
+	poke    chan struct{} // self changed; capacity 1
+	objects *client.Cache[*corev1.Pod]
+	service *client.Cache[*corev1.Service]
+	refs    *references
+	volumes *volume.Volumes
+	events  *client.Recorder
+	writer  *writer
+	pods    *pods
+	server  http.Handler
+
+	mu       sync.Mutex
+	notReady string        // why the node is not ready; empty when it is
+	changed  chan struct{} // closed and replaced when notReady changes
+}
+
+// New returns a node that has done nothing yet.
+func New(c Config) *Node {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.DNS.Domain == "" {
+		c.DNS.Domain = "cluster.local"
+	}
+	n := &Node{
+		cfg: c, log: c.Log.With("component", "node"), host: host{ips: c.Machine.Addresses},
+		notReady: "container runtime is not ready", changed: make(chan struct{}), poke: make(chan struct{}, 1),
+	}
+	onNode := func(field string) client.ListOptions {
+		return client.ListOptions{Fields: fields.OneTermEqualSelector(field, c.Machine.Name)}
+	}
+	n.self = client.NewCache[*corev1.Node](n.cacheOf(api.Nodes, onNode("metadata.name")))
+	n.self.OnChange(func(_, _ *corev1.Node) { wake(n.poke) })
+	n.objects = client.NewCache[*corev1.Pod](n.cacheOf(api.Pods, onNode("spec.nodeName")))
+	n.service = client.NewCache[*corev1.Service](n.cacheOf(api.Services, client.ListOptions{ResourceVersion: "0"}))
+	n.refs = newReferences(n)
+	n.volumes = volume.New(volume.Config{Root: n.podsDir(), Objects: n.refs, Allocatable: n.allocatable, Log: n.log})
+	n.events = client.NewRecorder(client.RecorderConfig{
+		Client: c.Client, Component: "kubelet", Host: c.Machine.Name, Now: c.Now, Log: n.log,
+	})
+	n.writer = newWriter(n)
+	n.pods = newPods(n)
+	n.server = server.New(server.Config{
+		Node: c.Machine.Name, Pods: n.pods, Runtime: c.Runtime, Authorizer: c.Authorizer, Now: c.Now, Log: n.log,
+	})
+	return n
+}
+
+func (n *Node) cacheOf(k *api.Kind, o client.ListOptions) client.CacheConfig {
+	return client.CacheConfig{Client: n.cfg.Client, Kind: k, ListOptions: o, Log: n.log, Detector: n.cfg.Detector}
+}
+
+func (n *Node) podsDir() string { return filepath.Join(n.cfg.Dir, "pods") }
+
+// Server answers requests about this machine's pods: /NAMESPACE/NAME/{log,exec,attach,portforward} and /stats/summary,
+// each also below /peer/pods. Upgrades need HTTP/1.1. It may be used before and while Run runs.
+func (n *Node) Server() http.Handler { return n.server }
+
+// Run registers the Node and runs its pods until ctx ends. Containers go on when it returns.
+func (n *Node) Run(ctx context.Context) error {
+	n.machine = detect(n.cfg.Dir)
+	g, ctx := errgroup.WithContext(ctx)
+	for _, run := range []func(context.Context) error{
+		n.self.Run, n.objects.Run, n.service.Run, n.refs.Run, n.events.Run, n.writer.Run, n.pods.Run, n.register, n.follow, n.begin,
+	} {
+		g.Go(func() error { return run(ctx) })
+	}
+	return g.Wait()
+}
+
+// begin waits for the runtime and the network, and then takes over what runs.
+func (n *Node) begin(ctx context.Context) error {
+	held, err := n.takeStock(ctx)
+	if err != nil {
+		return err
+	}
+	n.setNotReady("the pod network is not ready")
+	if err := n.cfg.Network.Ready(ctx); err != nil {
+		return err
+	}
+	if err := n.keepLinks(ctx, held); err != nil {
+		return err
+	}
+	n.setNotReady("")
+	return n.pods.adopt(ctx, held)
+}
+
+// takeStock returns what the runtime holds, once it answers.
+func (n *Node) takeStock(ctx context.Context) ([]runtime.Pod, error) {
+	retry := client.NewBackoff(20*time.Millisecond, 5*time.Second)
+	for {
+		held, err := n.cfg.Runtime.Pods(ctx)
+		if err == nil {
+			return held, nil
+		}
+		n.setNotReady("container runtime is not ready: " + err.Error())
+		n.log.Warn("container runtime does not answer, will retry", "err", err)
+		if err := retry.Wait(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// follow passes the runtime's events on to the workers.
+func (n *Node) follow(ctx context.Context) error {
+	retry := client.NewBackoff(20*time.Millisecond, 5*time.Second)
+	for {
+		begun := n.cfg.Now()
+		err := n.cfg.Runtime.Events(ctx, n.pods.wake)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		n.log.Warn("runtime events ended, will follow again", "err", err)
+		if n.cfg.Now().Sub(begun) > time.Minute {
+			retry.Reset()
+		}
+		if err := retry.Wait(ctx); err != nil {
+			return err
+		}
+		n.pods.wake("")
+	}
+}
+
+func (n *Node) setNotReady(why string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.notReady != why {
+		n.notReady = why
+		close(n.changed)
+		n.changed = make(chan struct{})
+	}
+}
+
+func (n *Node) readiness() (why string, changed <-chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.notReady, n.changed
+}

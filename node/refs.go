@@ -1,0 +1,247 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
+
+	"shoal/internal/api"
+	"shoal/internal/client"
+)
+
+// references holds the ConfigMaps and Secrets that this machine's pods use: each is followed by a watch of its own, for
+// as long as a pod uses it, because a node may read no others.
+type references struct {
+	n    *Node
+	poke chan struct{}
+
+	mu      sync.Mutex
+	refs    map[refKey]*reference
+	held    map[types.UID][]refKey
+	pending []*reference // to be followed
+}
+
+type refKey struct {
+	kind *api.Kind
+	key  client.Key
+}
+
+type reference struct {
+	cache interface {
+		client.Syncer
+		Run(ctx context.Context) error
+	}
+	get    func() (api.Object, bool)
+	users  map[types.UID]bool
+	unused chan struct{} // closed when nobody uses it any more
+}
+
+func newReferences(n *Node) *references {
+	return &references{n: n, poke: make(chan struct{}, 1), refs: map[refKey]*reference{}, held: map[types.UID][]refKey{}}
+}
+
+// Run follows what is held until ctx ends.
+func (r *references) Run(ctx context.Context) error {
+	var all sync.WaitGroup
+	defer all.Wait()
+	for {
+		r.mu.Lock()
+		pending := r.pending
+		r.pending = nil
+		r.mu.Unlock()
+		for _, ref := range pending {
+			all.Go(func() {
+				ctx, cancel := context.WithCancel(ctx)
+				defer cancel()
+				all.Go(func() {
+					select {
+					case <-ref.unused:
+						cancel()
+					case <-ctx.Done():
+					}
+				})
+				_ = ref.cache.Run(ctx) // ends with ctx only
+			})
+		}
+		select {
+		case <-r.poke:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// hold follows everything p refers to, and waits until it is known.
+func (r *references) hold(ctx context.Context, p *corev1.Pod) error {
+	keys := referred(p)
+	r.mu.Lock()
+	if _, ok := r.held[p.UID]; !ok {
+		r.held[p.UID] = keys
+		for _, k := range keys {
+			ref := r.refs[k]
+			if ref == nil {
+				ref = r.followLocked(k, p.ResourceVersion)
+			}
+			ref.users[p.UID] = true
+		}
+	}
+	syncers := make([]client.Syncer, 0, len(keys)+1)
+	for _, k := range keys {
+		syncers = append(syncers, r.refs[k].cache)
+	}
+	r.mu.Unlock()
+	if wantsServices(p) {
+		syncers = append(syncers, r.n.service)
+	}
+	return client.WaitSynced(ctx, syncers...)
+}
+
+// followLocked begins to follow k, at a state no older than the pod that refers to it. Caller holds mu.
+func (r *references) followLocked(k refKey, rev string) *reference {
+	if rev == "" {
+		rev = "0"
+	}
+	o := client.ListOptions{
+		Namespace: k.key.Namespace, Fields: fields.OneTermEqualSelector("metadata.name", k.key.Name), ResourceVersion: rev,
+	}
+	ref := &reference{users: map[types.UID]bool{}, unused: make(chan struct{})}
+	changed := func() { r.changed(ref) }
+	switch k.kind {
+	case api.Secrets:
+		c := client.NewCache[*corev1.Secret](r.n.cacheOf(k.kind, o))
+		c.OnChange(func(_, _ *corev1.Secret) { changed() })
+		ref.cache, ref.get = c, func() (api.Object, bool) { return c.Get(k.key) }
+	default:
+		c := client.NewCache[*corev1.ConfigMap](r.n.cacheOf(k.kind, o))
+		c.OnChange(func(_, _ *corev1.ConfigMap) { changed() })
+		ref.cache, ref.get = c, func() (api.Object, bool) { return c.Get(k.key) }
+	}
+	r.refs[k] = ref
+	r.pending = append(r.pending, ref)
+	wake(r.poke)
+	return ref
+}
+
+// changed lets the pods that use ref look at it again.
+func (r *references) changed(ref *reference) {
+	select {
+	case <-ref.cache.Synced():
+	default:
+		return // the first list: those who hold it wait for it anyway
+	}
+	r.mu.Lock()
+	users := make([]types.UID, 0, len(ref.users))
+	for uid := range ref.users {
+		users = append(users, uid)
+	}
+	r.mu.Unlock()
+	r.n.pods.refresh(users)
+}
+
+// release stops following what only uid used.
+func (r *references) release(uid types.UID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, k := range r.held[uid] {
+		ref := r.refs[k]
+		if ref == nil {
+			continue
+		}
+		if delete(ref.users, uid); len(ref.users) == 0 {
+			close(ref.unused)
+			delete(r.refs, k)
+		}
+	}
+	delete(r.held, uid)
+}
+
+func (r *references) object(k *api.Kind, namespace, name string) (api.Object, error) {
+	key := refKey{k, client.Key{Namespace: namespace, Name: name}}
+	r.mu.Lock()
+	ref := r.refs[key]
+	r.mu.Unlock()
+	if ref != nil {
+		if o, ok := ref.get(); ok {
+			return o, nil
+		}
+	}
+	return nil, fmt.Errorf("%w", apierrors.NewNotFound(k.GVR().GroupResource(), name))
+}
+
+// ConfigMap returns a ConfigMap that a held pod refers to. It implements volume.Objects.
+func (r *references) ConfigMap(namespace, name string) (*corev1.ConfigMap, error) {
+	o, err := r.object(api.ConfigMaps, namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	return o.(*corev1.ConfigMap), nil
+}
+
+// Secret returns a Secret that a held pod refers to. It implements volume.Objects.
+func (r *references) Secret(namespace, name string) (*corev1.Secret, error) {
+	o, err := r.object(api.Secrets, namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	return o.(*corev1.Secret), nil
+}
+
+// referred returns what a pod's volumes and environments are made of, each once.
+func referred(p *corev1.Pod) []refKey {
+	var out []refKey
+	seen := map[refKey]bool{}
+	add := func(k *api.Kind, name string) {
+		key := refKey{k, client.Key{Namespace: p.Namespace, Name: name}}
+		if name != "" && !seen[key] {
+			seen[key] = true
+			out = append(out, key)
+		}
+	}
+	for i := range p.Spec.Volumes {
+		v := &p.Spec.Volumes[i]
+		switch {
+		case v.ConfigMap != nil:
+			add(api.ConfigMaps, v.ConfigMap.Name)
+		case v.Secret != nil:
+			add(api.Secrets, v.Secret.SecretName)
+		case v.Projected != nil:
+			for _, s := range v.Projected.Sources {
+				if s.ConfigMap != nil {
+					add(api.ConfigMaps, s.ConfigMap.Name)
+				}
+				if s.Secret != nil {
+					add(api.Secrets, s.Secret.Name)
+				}
+			}
+		}
+	}
+	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		for i := range list {
+			for _, f := range list[i].EnvFrom {
+				if f.ConfigMapRef != nil {
+					add(api.ConfigMaps, f.ConfigMapRef.Name)
+				}
+				if f.SecretRef != nil {
+					add(api.Secrets, f.SecretRef.Name)
+				}
+			}
+			for _, e := range list[i].Env {
+				if e.ValueFrom == nil {
+					continue
+				}
+				if ref := e.ValueFrom.ConfigMapKeyRef; ref != nil {
+					add(api.ConfigMaps, ref.Name)
+				}
+				if ref := e.ValueFrom.SecretKeyRef; ref != nil {
+					add(api.Secrets, ref.Name)
+				}
+			}
+		}
+	}
+	return out
+}

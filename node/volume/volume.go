@@ -1,0 +1,211 @@
+// Package volume makes a pod's volumes on its machine and says where containers find them: emptyDir, configMap, secret,
+// downwardAPI, projected and hostPath. It mounts nothing remote. Its invariant: everything it made lies below one
+// directory a pod, and Teardown leaves nothing of it, and touches nothing else.
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+
+	"shoal/node/runtime"
+)
+
+// Objects gives what volumes are made of. What is not there is an apierrors NotFound.
+type Objects interface {
+	ConfigMap(namespace, name string) (*corev1.ConfigMap, error)
+	Secret(namespace, name string) (*corev1.Secret, error)
+}
+
+// Config is complete when passed to New.
+type Config struct {
+	Root        string // a pod's files are in Root/UID
+	Objects     Objects
+	Allocatable func() corev1.ResourceList
+	Log         *slog.Logger
+}
+
+// Volumes makes volumes. Safe for concurrent use, for different pods.
+type Volumes struct{ cfg Config }
+
+// New returns a Volumes; it does nothing yet.
+func New(c Config) *Volumes { return &Volumes{cfg: c} }
+
+func (v *Volumes) dir(uid types.UID, name string) string {
+	return filepath.Join(v.cfg.Root, string(uid), "volumes", name)
+}
+
+// Setup makes every volume of p, or brings it up to date. What is there and cannot be made anew stays as it is: a pod
+// that runs does not lose its configuration because that was deleted, or because nobody answers.
+func (v *Volumes) Setup(_ context.Context, p *corev1.Pod) error {
+	var errs []error
+	for i := range p.Spec.Volumes {
+		vol := &p.Spec.Volumes[i]
+		if err := v.setup(p, vol); err != nil {
+			errs = append(errs, fmt.Errorf("volume %q: %w", vol.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (v *Volumes) setup(p *corev1.Pod, vol *corev1.Volume) error {
+	dir := v.dir(p.UID, vol.Name)
+	switch {
+	case vol.HostPath != nil:
+		return checkHostPath(vol.HostPath)
+	case vol.EmptyDir != nil:
+		return emptyDir(dir, vol.EmptyDir, group(p))
+	case isPayload(vol):
+		files, err := v.payload(p, vol)
+		if err != nil {
+			if populated(dir) && apierrors.IsNotFound(err) {
+				v.cfg.Log.Debug("volume left as it is", "pod", p.Name, "ns", p.Namespace, "err", err)
+				return nil
+			}
+			return err
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		if vol.ConfigMap == nil {
+			if err := ensureTmpfs(dir, 0, 0o755); err != nil {
+				return err // secrets do not belong on a disk
+			}
+		}
+		return writePayload(dir, files, group(p))
+	}
+	return errors.New("this type of volume is not supported")
+}
+
+// isPayload reports whether a volume's content is written by us and by nobody else.
+func isPayload(vol *corev1.Volume) bool {
+	return vol.ConfigMap != nil || vol.Secret != nil || vol.DownwardAPI != nil || vol.Projected != nil
+}
+
+// group is the group that volumes belong to; nil for root's.
+func group(p *corev1.Pod) *int64 {
+	if p.Spec.SecurityContext == nil {
+		return nil
+	}
+	return p.Spec.SecurityContext.FSGroup
+}
+
+// emptyDir makes a directory for everybody, in memory if asked to.
+func emptyDir(dir string, e *corev1.EmptyDirVolumeSource, gid *int64) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	switch e.Medium {
+	case corev1.StorageMediumDefault:
+	case corev1.StorageMediumMemory:
+		var size int64
+		if e.SizeLimit != nil {
+			size = e.SizeLimit.Value()
+		}
+		if err := ensureTmpfs(dir, size, 0o777); err != nil {
+			return err
+		}
+	default:
+		return fmt.Errorf("medium %q is not supported", e.Medium)
+	}
+	mode := os.FileMode(0o777)
+	if gid != nil {
+		if err := os.Chown(dir, -1, int(*gid)); err != nil {
+			return err
+		}
+		mode |= os.ModeSetgid
+	}
+	return os.Chmod(dir, mode)
+}
+
+// Mounts returns where a container finds its volumes. lookup expands subPathExpr. Setup must have succeeded.
+func (v *Volumes) Mounts(p *corev1.Pod, c *corev1.Container, lookup func(string) (string, bool)) ([]runtime.Mount, error) {
+	out := make([]runtime.Mount, 0, len(c.VolumeMounts))
+	for i := range c.VolumeMounts {
+		m := &c.VolumeMounts[i]
+		vol := find(p, m.Name)
+		if vol == nil {
+			return nil, fmt.Errorf("no volume %q", m.Name)
+		}
+		host := v.dir(p.UID, m.Name)
+		if vol.HostPath != nil {
+			host = vol.HostPath.Path
+		}
+		sub := m.SubPath
+		if m.SubPathExpr != "" {
+			var err error
+			if sub, err = expandAll(m.SubPathExpr, lookup); err != nil {
+				return nil, err
+			}
+		}
+		if sub != "" {
+			at := filepath.Join(v.cfg.Root, string(p.UID), "subpaths", m.Name, c.Name, fmt.Sprint(i))
+			if err := bindSubPath(host, sub, at); err != nil {
+				return nil, fmt.Errorf("subPath %q of volume %q: %w", sub, m.Name, err)
+			}
+			host = at
+		}
+		mount := runtime.Mount{HostPath: host, ContainerPath: m.MountPath, ReadOnly: m.ReadOnly || isPayload(vol)}
+		if m.MountPropagation != nil {
+			mount.Propagation = *m.MountPropagation
+		}
+		out = append(out, mount)
+	}
+	return out, nil
+}
+
+// expandAll replaces $(NAME); every name must be known, because a path with a hole leads elsewhere.
+func expandAll(s string, lookup func(string) (string, bool)) (string, error) {
+	var b strings.Builder
+	for {
+		before, rest, ok := strings.Cut(s, "$(")
+		b.WriteString(before)
+		if !ok {
+			return b.String(), nil
+		}
+		name, after, ok := strings.Cut(rest, ")")
+		if !ok {
+			return "", fmt.Errorf("subPathExpr %q is not closed", s)
+		}
+		value, known := lookup(name)
+		if !known {
+			return "", fmt.Errorf("subPathExpr names an unknown variable %q", name)
+		}
+		b.WriteString(value)
+		s = after
+	}
+}
+
+func find(p *corev1.Pod, name string) *corev1.Volume {
+	for i := range p.Spec.Volumes {
+		if p.Spec.Volumes[i].Name == name {
+			return &p.Spec.Volumes[i]
+		}
+	}
+	return nil
+}
+
+// Teardown unmounts and removes all volumes of a pod. What is not there is fine.
+func (v *Volumes) Teardown(uid types.UID) error {
+	dir := filepath.Join(v.cfg.Root, string(uid))
+	if uid == "" || strings.ContainsRune(string(uid), '/') {
+		return fmt.Errorf("pod UID %q is none", uid)
+	}
+	if err := unmountBelow(dir); err != nil {
+		return err
+	}
+	for _, name := range []string{"subpaths", "volumes"} {
+		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
