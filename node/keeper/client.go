@@ -7,16 +7,22 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"time"
 )
 
 // ErrStranger means that a process which is not the recorded keeper listens on the keeper's socket.
 var ErrStranger = errors.New("not the keeper that was started here")
 
-// Client talks to this machine's keeper. Each call is a connection of its own, so a client outlives keepers. It is safe
-// for concurrent use.
+// Client talks to this machine's keeper. Each call is a connection of its own, so a client outlives keepers. While Run
+// runs, a call that finds no keeper, or loses it, is made again to the next one; otherwise it fails. It is safe for
+// concurrent use.
 type Client struct {
 	config Config
+
+	mu      sync.Mutex
+	running bool          // Run is there to start the next keeper
+	started chan struct{} // closed and replaced when Run has started one
 }
 
 // Socket is where containerd listens.
@@ -24,7 +30,10 @@ func (c *Client) Socket() string { return c.config.containerdSocket() }
 
 // Status asks how the keeper is.
 func (c *Client) Status(ctx context.Context) (Status, error) {
-	r, err := c.call(ctx, request{Op: opStatus})
+	return status(c.call(ctx, request{Op: opStatus}))
+}
+
+func status(r response, err error) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
@@ -86,13 +95,32 @@ func (c *Client) Shutdown(ctx context.Context, keep bool) error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.call(ctx, request{Op: opShutdown, Keep: keep}); err != nil {
+	if _, err := c.try(ctx, request{Op: opShutdown, Keep: keep}); err != nil {
 		return err
 	}
 	return p.Wait(ctx)
 }
 
 func (c *Client) call(ctx context.Context, q request) (response, error) {
+	for {
+		c.mu.Lock()
+		running, started := c.running, c.started
+		c.mu.Unlock()
+		r, err := c.try(ctx, q)
+		var refused refusal
+		if err == nil || !running || errors.As(err, &refused) || ctx.Err() != nil {
+			return r, err
+		}
+		select {
+		case <-started:
+		case <-ctx.Done():
+			return r, errors.Join(ctx.Err(), err)
+		}
+	}
+}
+
+// try makes a call once.
+func (c *Client) try(ctx context.Context, q request) (response, error) {
 	conn, err := c.dial(ctx)
 	if err != nil {
 		return response{}, err
@@ -110,6 +138,11 @@ func (c *Client) call(ctx context.Context, q request) (response, error) {
 	return r, nil
 }
 
+// refusal is what a living keeper answers to what it cannot do.
+type refusal string
+
+func (e refusal) Error() string { return string(e) }
+
 func exchange(conn net.Conn, q request) (response, error) {
 	var r response
 	if err := send(conn, q); err != nil {
@@ -119,7 +152,7 @@ func exchange(conn net.Conn, q request) (response, error) {
 		return r, err
 	}
 	if r.Error != "" {
-		return r, errors.New(r.Error)
+		return r, refusal(r.Error)
 	}
 	return r, nil
 }
@@ -154,6 +187,8 @@ func (c *Client) verify(conn net.Conn) error {
 
 // Run keeps a keeper alive: when it ends, another is started. It returns when ctx ends, and leaves the keeper running.
 func (c *Client) Run(ctx context.Context) error {
+	c.setRunning(true)
+	defer c.setRunning(false)
 	delay := firstDelay
 	for {
 		p, err := readIdentity(c.config.identity())
@@ -177,7 +212,16 @@ func (c *Client) Run(ctx context.Context) error {
 			delay = min(2*delay, lastDelay)
 			continue
 		}
+		c.setRunning(true)
 		c.config.Log.Info("keeper started", "took", time.Since(begin))
 		delay = firstDelay
 	}
+}
+
+func (c *Client) setRunning(running bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.running = running
+	close(c.started) // whoever waits looks again
+	c.started = make(chan struct{})
 }

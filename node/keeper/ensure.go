@@ -22,12 +22,12 @@ func Ensure(ctx context.Context, c Config) (*Client, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	c.Log = c.Log.With("component", "keeper")
-	cl := &Client{config: c}
+	cl := &Client{config: c, started: make(chan struct{})}
 	return cl, cl.ensure(ctx)
 }
 
 func (c *Client) ensure(ctx context.Context) error {
-	st, err := c.Status(ctx)
+	st, err := status(c.try(ctx, request{Op: opStatus}))
 	switch {
 	case err == nil && st.Version == version:
 		return nil

@@ -57,7 +57,7 @@ func ensure(t *testing.T, c Config) *Client {
 	return cl
 }
 
-func status(t *testing.T, cl *Client) Status {
+func ask(t *testing.T, cl *Client) Status {
 	t.Helper()
 	st, err := cl.Status(t.Context())
 	if err != nil {
@@ -73,7 +73,7 @@ func TestEnsureFindsTheLivingKeeper(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, b := status(t, first), status(t, second)
+	a, b := ask(t, first), ask(t, second)
 	if a.Pid != b.Pid || a.Pid == os.Getpid() {
 		t.Errorf("pids %d and %d", a.Pid, b.Pid)
 	}
@@ -121,7 +121,7 @@ func TestRunStartsAnotherKeeper(t *testing.T) {
 		t.Fatal(err)
 	}
 	end()
-	if st := status(t, cl); st.Pid == old.Pid || st.Drains != 1 {
+	if st := ask(t, cl); st.Pid == old.Pid || st.Drains != 1 {
 		t.Errorf("got %+v", st)
 	}
 	cancel()
@@ -169,9 +169,9 @@ func TestContainerdIsHeldAndAdopted(t *testing.T) {
 	if err := cl.ensure(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	st := status(t, cl)
+	st := ask(t, cl)
 	for st.Containerd == 0 && st.Failure == "" {
-		st = status(t, cl)
+		st = ask(t, cl)
 	}
 	if st.Containerd != first.Pid || st.Failure != "" {
 		t.Errorf("not adopted: %+v", st)
