@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"syscall"
@@ -85,13 +86,13 @@ func (g *Gossip) send(ml *memberlist.Memberlist, votes []vote) {
 	if len(votes) == 0 {
 		return
 	}
-	living := ml.Members()
+	living := g.living()
 	for _, v := range votes {
 		b := newBroadcast(v)
 		g.queue.QueueBroadcast(b)
 		sent := 0
 		for _, n := range living {
-			if sent < direct && n.Name != g.cfg.Name && n.Name != v.Subject {
+			if sent < direct && n.Name != v.Subject {
 				sent++
 				if err := ml.SendBestEffort(n, b.data); err != nil {
 					g.log.Debug("send a vote", "peer", n.Name, "err", err)
@@ -99,6 +100,20 @@ func (g *Gossip) send(ml *memberlist.Memberlist, votes []vote) {
 			}
 		}
 	}
+}
+
+// living returns the other members that are up, in random order. They are copies: memberlist's own change under it.
+func (g *Gossip) living() []*memberlist.Node {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var nodes []*memberlist.Node
+	for name, m := range g.members {
+		if m.up && name != g.cfg.Name {
+			nodes = append(nodes, &memberlist.Node{Name: name, Addr: net.ParseIP(m.Addr), Port: uint16(m.Port)})
+		}
+	}
+	rand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
+	return nodes
 }
 
 // due returns the members to try now, marked busy, and how long until the next is due.

@@ -59,9 +59,13 @@ func (c *cluster) start(names ...string) {
 
 func (c *cluster) startAs(m *gossiptest.Machine, change func(*gossip.Config)) *peer {
 	c.t.Helper()
+	if len(c.seeds) == 0 {
+		c.seeds = []string{m.AddrPort()}
+	}
+	seeds := c.seeds
 	cfg := gossip.Config{
 		Name: m.Name, Label: "cluster.1", Keys: [][]byte{key}, Transport: m, Answers: m.Answers,
-		Seeds: gossip.Seeds{Join: func() []string { return c.seeds }},
+		Seeds: gossip.Seeds{Join: func() []string { return seeds }},
 	}
 	change(&cfg)
 	g, err := gossip.New(cfg)
@@ -77,9 +81,6 @@ func (c *cluster) startAs(m *gossiptest.Machine, change func(*gossip.Config)) *p
 	}()
 	p := &peer{Gossip: g, machine: m, stop: func() error { cancel(); <-ended; return result }}
 	c.peers[m.Name] = p
-	if len(c.seeds) == 0 {
-		c.seeds = []string{m.AddrPort()}
-	}
 	return p
 }
 
@@ -478,7 +479,6 @@ func TestWholeClusterRestartsFromKnownAddressesInAnyOrder(t *testing.T) {
 			known[name] = m.AddrPort()
 		}
 		machines[3].Off() // d does not come back
-		c.seeds = []string{"unresolvable.invalid"}
 		var mu sync.Mutex
 		remembered := map[string]string{}
 		for i := 2; i >= 0; i-- {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -84,11 +83,11 @@ func (g *Gossip) join(ctx context.Context, ml *memberlist.Memberlist) error {
 
 // compare exchanges all that is known with a living member.
 func (g *Gossip) compare(ml *memberlist.Memberlist) {
-	living := slices.DeleteFunc(ml.Members(), func(n *memberlist.Node) bool { return n.Name == g.cfg.Name })
+	living := g.living()
 	if len(living) == 0 {
 		return
 	}
-	if _, err := ml.Join([]string{living[rand.IntN(len(living))].Address()}); err != nil {
+	if _, err := ml.Join([]string{living[0].Address()}); err != nil {
 		g.log.Debug("compare", "err", err)
 	}
 }

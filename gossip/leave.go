@@ -54,12 +54,8 @@ func (g *Gossip) sayGoodbye(ml *memberlist.Memberlist) error {
 	g.queue.QueueBroadcast(newBroadcast(v))
 	// By stream to a few, because this word must not be lost; they pass it on.
 	var group errgroup.Group
-	sent := 0
-	for _, n := range ml.Members() {
-		if n.Name == g.cfg.Name || sent == direct {
-			continue
-		}
-		sent++
+	living := g.living()
+	for _, n := range living[:min(direct, len(living))] {
 		group.Go(func() error { return ml.SendReliable(n, encodeVotes([]vote{v})) })
 	}
 	if err := group.Wait(); err != nil {
