@@ -31,13 +31,21 @@ type Backend struct {
 
 // Run runs every law over backends from factory.
 func Run(t *testing.T, factory func(t *testing.T) Backend) {
+	Each(t, func(t *testing.T, law func(*testing.T, Backend)) { law(t, factory(t)) })
+}
+
+// Each calls f for every law, in a subtest of its own. f runs the law: over one backend or one after the other, with the
+// same t or with that of a synctest bubble.
+func Each(t *testing.T, f func(t *testing.T, law func(*testing.T, Backend))) {
 	for _, law := range laws() {
 		t.Run(law.name, func(t *testing.T) {
-			b := factory(t)
-			// Generous: it only ends a test that would hang.
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			t.Cleanup(cancel)
-			law.test(&env{T: t, ctx: ctx, c: b.Client, backend: b, ns: namespace(t, ctx, b.Client)})
+			f(t, func(t *testing.T, b Backend) {
+				t.Helper()
+				// Generous: it only ends a test that would hang.
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				t.Cleanup(cancel)
+				law.test(&env{T: t, ctx: ctx, c: b.Client, backend: b, ns: namespace(t, ctx, b.Client)})
+			})
 		})
 	}
 }
