@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -100,7 +101,7 @@ func NewWith(t *testing.T, n int, o Options) *Cluster {
 		}
 	}
 	c := &Cluster{
-		t: t, opt: o, dir: t.TempDir(), net: newNetwork(o.Seed, o.Latency),
+		t: t, opt: o, dir: memoryDir(t), net: newNetwork(o.Seed, o.Latency),
 		log:   slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: level})),
 		peers: map[string]*Peer{}, views: map[string]*view{}, parts: map[string]int{}, left: map[string]bool{},
 		news: make(chan struct{}),
@@ -115,6 +116,22 @@ func NewWith(t *testing.T, n int, o Options) *Cluster {
 		return ok && len(c.Raft(m).Status().Voters) == votersOf(n)
 	})
 	return c
+}
+
+// memoryDir is a directory on a disk that costs nothing, where there is one: no test takes the power away, so nothing
+// is learned from waiting for a real disk.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "shoal-testcluster-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 // votersOf is how many of n peers vote: an odd number, except of two.

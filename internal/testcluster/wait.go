@@ -159,6 +159,17 @@ func (c *Cluster) Sync() {
 	c.WaitRev(uint64(rev))
 }
 
+// Compact makes all peers forget the history up to now.
+func (c *Cluster) Compact() {
+	c.t.Helper()
+	c.Retry("compact", func(ctx context.Context) error {
+		m := c.Raft(c.Master())
+		_, err := m.Propose(ctx, store.Txn{Compact: m.Store().Rev()})
+		return err
+	})
+	c.Sync()
+}
+
 // Raft is a peer's part in the consensus.
 func (c *Cluster) Raft(name string) *consensus.Peer {
 	c.t.Helper()
