@@ -50,8 +50,9 @@ func (w *worker) do(ctx context.Context, d desired, a action) error {
 }
 
 func (w *worker) prepare(ctx context.Context, p *corev1.Pod) error {
-	if err := w.n.refs.hold(ctx, p); err != nil {
-		return err
+	w.n.refs.hold(p)
+	if err := w.n.refs.await(ctx, p); err != nil && len(w.env) == 0 {
+		return err // what ran before has volumes and an environment, and can go on with those
 	}
 	if err := w.n.volumes.Setup(ctx, p); err != nil {
 		return err
@@ -112,6 +113,8 @@ func (w *worker) startContainer(ctx context.Context, p *corev1.Pod, a action) er
 		return err
 	}
 	w.mem.streaks[a.name] = a.streak
+	w.env[a.name] = cfg.Env
+	w.saved = nil // to be kept anew
 	if a.attempt == 0 {
 		w.log.Info("container started", "pod", p.Name, "ns", p.Namespace, "container", c.Name)
 	}

@@ -181,9 +181,6 @@ func expand(s string, lookup func(string) (string, bool)) string {
 	}
 }
 
-// wantsServices reports whether a pod's environment names Services.
-func wantsServices(p *corev1.Pod) bool { return len(p.Spec.Containers) > 0 }
-
 // serviceEnv returns the variables of the Services a pod is told of: those of its namespace, unless it does not want
 // them, and the API's own always.
 func serviceEnv(p *corev1.Pod, services []*corev1.Service) []corev1.EnvVar {

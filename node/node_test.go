@@ -102,9 +102,9 @@ func inWorld(t *testing.T, f func(w *world)) {
 		for _, ns := range []string{"default"} {
 			w.create(api.Namespaces, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}})
 		}
+		t.Cleanup(w.halt)
 		w.start()
 		f(w)
-		w.halt()
 		if err := w.seen.Check(); err != nil {
 			t.Error(err)
 		}

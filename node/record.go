@@ -20,6 +20,8 @@ type record struct {
 	Pod      *corev1.Pod       `json:"pod"` // as accepted last, with the status given last
 	Accepted time.Time         `json:"accepted"`
 	Final    *corev1.PodStatus `json:"final,omitempty"`
+	// Env is what each container was started with last: what it is started with again while the API does not answer.
+	Env map[string][]string `json:"env,omitempty"`
 }
 
 const recordFile = "pod.json"

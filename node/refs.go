@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -76,29 +77,54 @@ func (r *references) Run(ctx context.Context) error {
 	}
 }
 
-// hold follows everything p refers to, and waits until it is known.
-func (r *references) hold(ctx context.Context, p *corev1.Pod) error {
-	keys := referred(p)
+// hold follows everything p refers to.
+func (r *references) hold(p *corev1.Pod) {
 	r.mu.Lock()
-	if _, ok := r.held[p.UID]; !ok {
-		r.held[p.UID] = keys
-		for _, k := range keys {
-			ref := r.refs[k]
-			if ref == nil {
-				ref = r.followLocked(k, p.ResourceVersion)
-			}
-			ref.users[p.UID] = true
+	defer r.mu.Unlock()
+	if _, ok := r.held[p.UID]; ok {
+		return
+	}
+	keys := referred(p)
+	r.held[p.UID] = keys
+	for _, k := range keys {
+		ref := r.refs[k]
+		if ref == nil {
+			ref = r.followLocked(k, p.ResourceVersion)
+		}
+		ref.users[p.UID] = true
+	}
+}
+
+// answerWait is how long the API has to say what a pod refers to, before what is known from an earlier run must do.
+const answerWait = 5 * time.Second
+
+// await waits until everything that p refers to is known, or is known not to be there.
+func (r *references) await(ctx context.Context, p *corev1.Pod) error {
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
+	return client.WaitSynced(ctx, r.syncers(p)...)
+}
+
+// known reports whether await would return at once.
+func (r *references) known(p *corev1.Pod) bool {
+	for _, s := range r.syncers(p) {
+		select {
+		case <-s.Synced():
+		default:
+			return false
 		}
 	}
-	syncers := make([]client.Syncer, 0, len(keys)+1)
-	for _, k := range keys {
-		syncers = append(syncers, r.refs[k].cache)
+	return true
+}
+
+func (r *references) syncers(p *corev1.Pod) []client.Syncer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := []client.Syncer{r.n.service} // every environment names Services
+	for _, k := range r.held[p.UID] {
+		out = append(out, r.refs[k].cache)
 	}
-	r.mu.Unlock()
-	if wantsServices(p) {
-		syncers = append(syncers, r.n.service)
-	}
-	return client.WaitSynced(ctx, syncers...)
+	return out
 }
 
 // followLocked begins to follow k, at a state no older than the pod that refers to it. Caller holds mu.

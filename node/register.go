@@ -22,23 +22,56 @@ import (
 func (n *Node) register(ctx context.Context) error {
 	retry := client.NewBackoff(50*time.Millisecond, 5*time.Second)
 	var known *corev1.Node // as written or read last; nil: to be read
+	settled := false
 	for {
 		why, changed := n.readiness()
-		written, err := n.writeNode(ctx, known, why)
-		if err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			n.log.Warn("node not registered, will retry", "err", err)
-			known = nil
-			if err := retry.Wait(ctx); err != nil {
+		var err error
+		if known == nil {
+			known, err = n.findNode(ctx, why)
+		}
+		if err == nil && !settled {
+			settled = true
+			n.awaitReady(ctx)
+			why, changed = n.readiness()
+		}
+		if err == nil {
+			known, err = n.writeNode(ctx, known, why)
+		}
+		if err == nil {
+			retry.Reset()
+			if known, err = n.awaitNode(ctx, known, changed); err != nil {
 				return err
 			}
 			continue
 		}
-		retry.Reset()
-		if known, err = n.awaitNode(ctx, written, changed); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		n.log.Warn("node not registered, will retry", "err", err)
+		known = nil
+		if err := retry.Wait(ctx); err != nil {
 			return err
+		}
+	}
+}
+
+// startGrace is how long a node that starts may take to be ready before it says that it is not: a restart is no outage.
+const startGrace = 10 * time.Second
+
+func (n *Node) awaitReady(ctx context.Context) {
+	t := time.NewTimer(startGrace)
+	defer t.Stop()
+	for {
+		why, changed := n.readiness()
+		if why == "" {
+			return
+		}
+		select {
+		case <-changed:
+		case <-t.C:
+			return
+		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -77,35 +110,31 @@ func (n *Node) awaitNode(ctx context.Context, known *corev1.Node, changed <-chan
 	}
 }
 
-// writeNode makes the stored Node say what is so, starting from known, or from what the API has when that is nil.
-func (n *Node) writeNode(ctx context.Context, known *corev1.Node, why string) (*corev1.Node, error) {
+// findNode reads the Node, or creates it.
+func (n *Node) findNode(ctx context.Context, why string) (*corev1.Node, error) {
 	name := n.cfg.Machine.Name
-	if known == nil {
-		o, err := n.cfg.Client.Get(ctx, api.Nodes, client.Key{Name: name}, client.GetOptions{})
-		switch {
-		case err == nil:
-			node, ok := o.(*corev1.Node)
-			if !ok {
-				return nil, fmt.Errorf("get node %s: answer is a %T", name, o)
-			}
-			known = node
-		case apierrors.IsNotFound(err):
-			fresh := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: n.labels()}}
-			fresh.Status = *n.nodeStatus(&corev1.NodeStatus{}, why, n.cfg.Now())
-			created, err := n.cfg.Client.Create(ctx, api.Nodes, fresh, client.CreateOptions{})
-			if err != nil {
-				return nil, fmt.Errorf("create node %s: %w", name, err)
-			}
-			node, ok := created.(*corev1.Node)
-			if !ok {
-				return nil, fmt.Errorf("create node %s: answer is a %T", name, created)
-			}
+	var o any
+	var err error
+	o, err = n.cfg.Client.Get(ctx, api.Nodes, client.Key{Name: name}, client.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		fresh := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: n.labels()}}
+		fresh.Status = *n.nodeStatus(&corev1.NodeStatus{}, why, n.cfg.Now())
+		if o, err = n.cfg.Client.Create(ctx, api.Nodes, fresh, client.CreateOptions{}); err == nil {
 			n.log.Info("node registered", "node", name)
-			known = node
-		default:
-			return nil, fmt.Errorf("get node %s: %w", name, err)
 		}
 	}
+	if err != nil {
+		return nil, fmt.Errorf("register node %s: %w", name, err)
+	}
+	node, ok := o.(*corev1.Node)
+	if !ok {
+		return nil, fmt.Errorf("register node %s: answer is a %T", name, o)
+	}
+	return node, nil
+}
+
+// writeNode makes the stored Node say what is so, starting from known.
+func (n *Node) writeNode(ctx context.Context, known *corev1.Node, why string) (*corev1.Node, error) {
 	if !n.labelled(known) {
 		node := known.DeepCopy()
 		if node.Labels == nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -103,7 +104,8 @@ func oomScore(p *corev1.Pod, c *corev1.Container, memory int64) int {
 // containerConfig describes one run of a container. Its error is one of the pod's making, mostly.
 func (w *worker) containerConfig(_ context.Context, p *corev1.Pod, c *corev1.Container, img runtime.Image, attempt int) (runtime.ContainerConfig, error) {
 	n := w.n
-	if err := refusesRoot(p, c, img); err != nil {
+	err := refusesRoot(p, c, img)
+	if err != nil {
 		return runtime.ContainerConfig{}, err
 	}
 	// The downward API shows the pod as it is now, addresses included.
@@ -122,10 +124,6 @@ func (w *worker) containerConfig(_ context.Context, p *corev1.Pod, c *corev1.Con
 			seen.Status.PodIPs = append(seen.Status.PodIPs, corev1.PodIP{IP: ip})
 		}
 	}
-	env, err := environment(c, surroundings{pod: &seen, services: n.service.List("", nil), objects: n.refs, allocatable: n.allocatable()})
-	if err != nil {
-		return runtime.ContainerConfig{}, err
-	}
 	values := map[string]string{}
 	cfg := runtime.ContainerConfig{
 		UID: p.UID, Namespace: p.Namespace, Pod: p.Name, Name: c.Name, Attempt: attempt, SpecHash: specHash(c), Image: img,
@@ -139,14 +137,13 @@ func (w *worker) containerConfig(_ context.Context, p *corev1.Pod, c *corev1.Con
 	}
 	machine := n.capacity()
 	cfg.Resources.OOMScoreAdj = oomScore(p, c, machine.Memory().Value())
-	if !p.Spec.HostNetwork {
-		cfg.Env = append(cfg.Env, "HOSTNAME="+hostname(p))
-	} else {
-		cfg.Env = append(cfg.Env, "HOSTNAME="+n.cfg.Machine.Name)
+	cfg.Env, err = w.environment(&seen, c)
+	if err != nil {
+		return cfg, err
 	}
-	for _, e := range env {
-		cfg.Env = append(cfg.Env, e.Name+"="+e.Value)
-		values[e.Name] = e.Value
+	for _, e := range cfg.Env {
+		name, value, _ := strings.Cut(e, "=")
+		values[name] = value
 	}
 	lookup := func(name string) (string, bool) { v, ok := values[name]; return v, ok }
 	cfg.Command, cfg.Args = expandAll(c.Command, lookup), expandAll(c.Args, lookup)
@@ -158,6 +155,26 @@ func (w *worker) containerConfig(_ context.Context, p *corev1.Pod, c *corev1.Con
 		return cfg, err
 	}
 	return cfg, w.ownMounts(&cfg, &seen, c)
+}
+
+// environment returns a container's variables as K=V. While the API does not answer they are those of its last run.
+func (w *worker) environment(p *corev1.Pod, c *corev1.Container) ([]string, error) {
+	if env, ok := w.env[c.Name]; ok && !w.n.refs.known(p) {
+		return env, nil
+	}
+	name := hostname(p)
+	if p.Spec.HostNetwork {
+		name = w.n.cfg.Machine.Name
+	}
+	env, err := environment(c, surroundings{pod: p, services: w.n.service.List("", nil), objects: w.n.refs, allocatable: w.n.allocatable()})
+	if err != nil {
+		return nil, err
+	}
+	out := []string{"HOSTNAME=" + name}
+	for _, e := range env {
+		out = append(out, e.Name+"="+e.Value)
+	}
+	return out, nil
 }
 
 func expandAll(list []string, lookup func(string) (string, bool)) []string {

@@ -41,7 +41,8 @@ type worker struct {
 	mem      observed
 	final    *corev1.PodStatus
 	saved    *record
-	last     *corev1.PodStatus // reported last
+	env      map[string][]string // of each container's newest run
+	last     *corev1.PodStatus   // reported last
 	probers  *probers
 	lost     bool // the runtime's state is unknown: the last look failed
 }
@@ -49,6 +50,7 @@ type worker struct {
 func newWorker(n *Node, uid types.UID) *worker {
 	w := &worker{
 		n: n, uid: uid, poke: make(chan struct{}, 1), changed: make(chan struct{}), probes: map[string]probeResult{},
+		env: map[string][]string{},
 		mem: observed{tries: map[string]try{}, streaks: map[string]int{}},
 	}
 	w.log = n.log.With("uid", uid)
@@ -86,6 +88,9 @@ func (w *worker) wanted() *corev1.Pod {
 func (w *worker) remember(r *record) {
 	w.mem.accepted, w.final, w.saved = r.Accepted, r.Final, r
 	w.accepted = !r.Accepted.IsZero()
+	if r.Env != nil {
+		w.env = r.Env
+	}
 	if w.accepted && w.final == nil {
 		w.n.pods.claims[w.uid] = api.PodRequests(r.Pod)
 	}
@@ -215,7 +220,7 @@ func (w *worker) report(d desired, now time.Time) {
 func (w *worker) save(p *corev1.Pod, s *corev1.PodStatus) {
 	kept := *p
 	kept.Status = *s
-	r := &record{Pod: &kept, Accepted: w.mem.accepted, Final: w.final}
+	r := &record{Pod: &kept, Accepted: w.mem.accepted, Final: w.final, Env: w.env}
 	if err := r.save(w.dir()); err != nil {
 		w.log.Warn("record of pod not kept", "pod", p.Name, "ns", p.Namespace, "err", err)
 		return

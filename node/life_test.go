@@ -1,0 +1,428 @@
+package node
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"shoal/internal/api"
+	"shoal/internal/client"
+	"shoal/node/runtime"
+	"shoal/node/runtime/fake"
+)
+
+func TestPodConvergesWhateverCallFailsOnce(t *testing.T) {
+	calls := []fake.Call{fake.Pods, fake.Pod, fake.StartSandbox, fake.RecordIP, fake.ImageOf, fake.StartContainer}
+	for _, c := range calls {
+		t.Run("start/"+string(c), func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.runtime.Fail(c, errors.New("boom"))
+				w.pod("a", nil)
+				w.pass(15 * time.Second)
+				w.wantRunning("a")
+			})
+		})
+	}
+	for _, c := range []fake.Call{fake.Pod, fake.StopContainer, fake.RemovePod} {
+		t.Run("stop/"+string(c), func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.pod("a", nil)
+				w.settle()
+				w.runtime.Fail(c, errors.New("boom"))
+				w.delete("a", 30)
+				w.pass(15 * time.Second)
+				if p := w.get("a"); p != nil {
+					t.Fatalf("pod is still there: %s", brief(p))
+				}
+				w.wantNothing()
+			})
+		})
+	}
+	t.Run("start/Attach", func(t *testing.T) {
+		inWorld(t, func(w *world) {
+			w.network.fail = errors.New("boom")
+			w.pod("a", nil)
+			w.pass(5 * time.Second)
+			w.wantRunning("a")
+		})
+	})
+}
+
+func TestRestartedNodeAdoptsWithoutRestart(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.pod("a", func(p *corev1.Pod) {
+			p.Spec.Containers[0].ReadinessProbe = &corev1.Probe{PeriodSeconds: 10, ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"true"}}}}
+		})
+		w.pass(time.Minute)
+		before, pod := w.held(), w.wantRunning("a")
+		w.halt()
+		node := w.theNode()
+		release := w.runtime.Block(fake.Exec)
+		w.start()
+		if diff := cmp.Diff(before, w.held()); diff != "" {
+			t.Fatalf("the runtime was touched:\n%s", diff)
+		}
+		now := w.wantRunning("a")
+		if diff := cmp.Diff(pod.Status, now.Status); diff != "" {
+			t.Errorf("status changed:\n%s", diff)
+		}
+		if diff := cmp.Diff(node, w.theNode()); diff != "" {
+			t.Errorf("node changed:\n%s", diff)
+		}
+		release()
+	})
+}
+
+func TestWhatTheAPIForgotIsStopped(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.pod("a", nil)
+		w.pod("b", nil)
+		w.settle()
+		w.halt()
+		w.delete("a", 0)
+		w.start()
+		if held := w.held(); len(held) != 1 || held[0].Name != "b" {
+			t.Fatalf("held: %v", held)
+		}
+		w.wantRunning("b")
+	})
+}
+
+func TestWithoutAPIPodsAreKeptAndRestarted(t *testing.T) {
+	inWorld(t, func(w *world) {
+		p := w.pod("a", nil)
+		w.settle()
+		w.halt()
+		w.client = unreachable{w.api}
+		w.start()
+		w.runtime.Exit(p.UID, "c", 1)
+		w.pass(time.Minute)
+		held := w.held()
+		if len(held) != 1 || held[0].Containers[0].State != runtime.Running || held[0].Containers[0].Attempt != 1 {
+			t.Fatalf("held: %+v", held)
+		}
+		w.halt()
+		w.client = nil
+		w.start()
+		if p := w.wantRunning("a"); p.Status.ContainerStatuses[0].RestartCount != 1 {
+			t.Fatalf("status: %s", brief(p))
+		}
+	})
+}
+
+func TestForceDeletionKillsAtOnce(t *testing.T) {
+	inWorld(t, func(w *world) {
+		p := w.pod("a", nil)
+		w.settle()
+		w.runtime.IgnoreStop(p.UID, "c")
+		w.delete("a", 30)
+		w.pass(5 * time.Second)
+		if len(w.held()) != 1 {
+			t.Fatal("it was killed before its grace was over")
+		}
+		w.delete("a", 0)
+		w.settle()
+		w.wantNothing()
+	})
+}
+
+func TestStubbornPodIsKilledAfterItsGrace(t *testing.T) {
+	inWorld(t, func(w *world) {
+		p := w.pod("a", nil)
+		w.settle()
+		w.runtime.IgnoreStop(p.UID, "c")
+		w.delete("a", 10)
+		w.pass(9 * time.Second)
+		if w.get("a") == nil {
+			t.Fatal("it went before its grace was over")
+		}
+		w.pass(2 * time.Second)
+		if w.get("a") != nil {
+			t.Fatal("it is still there")
+		}
+		w.wantNothing()
+	})
+}
+
+func TestCrashLoopBacksOff(t *testing.T) {
+	inWorld(t, func(w *world) {
+		p := w.pod("a", nil)
+		w.settle()
+		crash := func() {
+			t.Helper()
+			if !w.runtime.Exit(p.UID, "c", 3) {
+				t.Fatal("it does not run")
+			}
+			w.settle()
+		}
+		crash()
+		if got := w.wantRunning("a"); got.Status.ContainerStatuses[0].RestartCount != 1 {
+			t.Fatalf("first restart is not at once: %s", brief(got))
+		}
+		crash()
+		st := w.get("a").Status
+		cs := st.ContainerStatuses[0]
+		want := "back-off 10s restarting failed container=c pod=a_default(" + string(p.UID) + ")"
+		if cs.State.Waiting == nil || cs.State.Waiting.Reason != "CrashLoopBackOff" || cs.State.Waiting.Message != want {
+			t.Fatalf("waiting: %+v", cs.State)
+		}
+		if cs.LastTerminationState.Terminated == nil || cs.LastTerminationState.Terminated.ExitCode != 3 || st.Phase != corev1.PodRunning {
+			t.Fatalf("last state: %+v, phase %s", cs.LastTerminationState, st.Phase)
+		}
+		w.pass(10 * time.Second)
+		w.wantRunning("a")
+		crash()
+		w.pass(18 * time.Second)
+		if w.get("a").Status.ContainerStatuses[0].State.Waiting == nil {
+			t.Fatal("the second wait is no longer than the first")
+		}
+		w.pass(2 * time.Second)
+		w.wantRunning("a")
+		w.pass(11 * time.Minute)
+		crash()
+		w.wantRunning("a")
+	})
+}
+
+func TestMissingImageBacksOffAndRecovers(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.pod("a", func(p *corev1.Pod) { p.Spec.Containers[0].Image = "later" })
+		w.settle()
+		if s := w.get("a").Status.ContainerStatuses[0].State.Waiting; s == nil || s.Reason != "ErrImagePull" {
+			t.Fatalf("waiting: %+v", s)
+		}
+		w.pass(3 * time.Second)
+		if s := w.get("a").Status.ContainerStatuses[0].State.Waiting; s == nil || s.Reason != "ImagePullBackOff" {
+			t.Fatalf("waiting: %+v", s)
+		}
+		w.runtime.Publish(runtime.Image{Name: "later"})
+		w.pass(10 * time.Second)
+		w.wantRunning("a")
+	})
+}
+
+func TestInitContainersRunInOrderBeforeTheRest(t *testing.T) {
+	inWorld(t, func(w *world) {
+		always := corev1.ContainerRestartPolicyAlways
+		p := w.pod("a", func(p *corev1.Pod) {
+			p.Spec.InitContainers = []corev1.Container{
+				{Name: "one", Image: "app", ImagePullPolicy: corev1.PullIfNotPresent},
+				{Name: "side", Image: "app", ImagePullPolicy: corev1.PullIfNotPresent, RestartPolicy: &always},
+				{Name: "two", Image: "app", ImagePullPolicy: corev1.PullIfNotPresent},
+			}
+		})
+		running := func(want ...string) {
+			t.Helper()
+			w.settle()
+			var got []string
+			for _, c := range w.held()[0].Containers {
+				if c.State == runtime.Running {
+					got = append(got, c.Name)
+				}
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Fatalf("running:\n%s", diff)
+			}
+		}
+		running("one")
+		if s := w.get("a").Status; s.Phase != corev1.PodPending || s.ContainerStatuses[0].State.Waiting.Reason != "PodInitializing" {
+			t.Fatalf("status: %s", brief(w.get("a")))
+		}
+		w.runtime.Exit(p.UID, "one", 0)
+		running("side", "two")
+		w.runtime.Exit(p.UID, "two", 1)
+		running("side", "two")
+		w.runtime.Exit(p.UID, "two", 0)
+		running("c", "side")
+		w.wantRunning("a")
+		w.runtime.Exit(p.UID, "side", 1)
+		running("c", "side")
+	})
+}
+
+func TestPodThatEndsStaysEnded(t *testing.T) {
+	for _, x := range []struct {
+		policy corev1.RestartPolicy
+		code   int
+		want   corev1.PodPhase
+	}{
+		{corev1.RestartPolicyNever, 0, corev1.PodSucceeded},
+		{corev1.RestartPolicyNever, 2, corev1.PodFailed},
+		{corev1.RestartPolicyOnFailure, 0, corev1.PodSucceeded},
+		{corev1.RestartPolicyOnFailure, 2, corev1.PodRunning},
+		{corev1.RestartPolicyAlways, 0, corev1.PodRunning},
+	} {
+		t.Run(string(x.policy)+"/"+string(x.want), func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				p := w.pod("a", func(p *corev1.Pod) { p.Spec.RestartPolicy = x.policy })
+				w.settle()
+				w.runtime.Exit(p.UID, "c", x.code)
+				w.settle()
+				got := w.get("a")
+				if got.Status.Phase != x.want {
+					t.Fatalf("phase %s: %s", got.Status.Phase, brief(got))
+				}
+				if x.want == corev1.PodRunning {
+					return
+				}
+				w.wantNothing()
+				if c := got.Status.ContainerStatuses[0].State.Terminated; c == nil || int(c.ExitCode) != x.code {
+					t.Fatalf("state: %s", brief(got))
+				}
+				w.halt()
+				w.start()
+				if diff := cmp.Diff(got, w.get("a")); diff != "" {
+					t.Fatalf("a restart of the node changed it:\n%s", diff)
+				}
+				w.delete("a", 30)
+				w.settle()
+				if w.get("a") != nil {
+					t.Fatal("it cannot be deleted")
+				}
+			})
+		})
+	}
+}
+
+func TestPodThatDoesNotFitIsRefused(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.pod("a", func(p *corev1.Pod) {
+			p.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: quantity("4000")}
+		})
+		w.settle()
+		if p := w.get("a"); p.Status.Phase != corev1.PodFailed || p.Status.Reason != "OutOfcpu" {
+			t.Fatalf("status: %+v", p.Status)
+		}
+		w.wantNothing()
+	})
+}
+
+func TestOutOfMemoryIsSaid(t *testing.T) {
+	inWorld(t, func(w *world) {
+		p := w.pod("a", nil)
+		w.settle()
+		w.runtime.OOM(p.UID, "c")
+		w.settle()
+		got := w.wantRunning("a").Status.ContainerStatuses[0].LastTerminationState.Terminated
+		if got == nil || got.Reason != "OOMKilled" || got.ExitCode != 137 {
+			t.Fatalf("last state: %+v", got)
+		}
+	})
+}
+
+func TestConfigMapThatComesLaterStartsThePod(t *testing.T) {
+	inWorld(t, func(w *world) {
+		p := w.pod("a", func(p *corev1.Pod) {
+			p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "X", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{
+				LocalObjectReference: corev1.LocalObjectReference{Name: "m"}, Key: "k",
+			}}}}
+		})
+		w.settle()
+		if s := w.get("a").Status.ContainerStatuses[0].State.Waiting; s == nil || s.Reason != "CreateContainerConfigError" {
+			t.Fatalf("waiting: %+v", s)
+		}
+		w.pass(time.Minute)
+		w.create(api.ConfigMaps, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "m", Namespace: "default"}, Data: map[string]string{"k": "v"}})
+		w.settle()
+		w.wantRunning("a")
+		c, _ := w.runtime.Container(p.UID, "c")
+		if !contains(c.Env, "X=v") {
+			t.Fatalf("environment: %q", c.Env)
+		}
+	})
+}
+
+func TestOthersConditionsAreKeptAndOwnOnesRestored(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.pod("a", nil)
+		w.settle()
+		p := w.wantRunning("a").DeepCopy()
+		for i := range p.Status.Conditions {
+			if p.Status.Conditions[i].Type == corev1.PodReady {
+				p.Status.Conditions[i].Status = corev1.ConditionFalse
+			}
+		}
+		p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue})
+		if _, err := w.api.Update(t.Context(), api.Pods, p, client.UpdateOptions{Subresource: "status"}); err != nil {
+			t.Fatal(err)
+		}
+		w.settle()
+		if c := api.PodCondition(w.wantRunning("a"), corev1.DisruptionTarget); c == nil {
+			t.Fatal("another's condition was dropped")
+		}
+	})
+}
+
+func TestDeadPauseIsReplacedWithItsContainers(t *testing.T) {
+	inWorld(t, func(w *world) {
+		p := w.pod("a", nil)
+		w.pass(time.Minute)
+		w.runtime.KillSandbox(p.UID)
+		w.pass(15 * time.Second)
+		got := w.wantRunning("a")
+		if got.Status.ContainerStatuses[0].RestartCount != 1 {
+			t.Fatalf("status: %s", brief(got))
+		}
+	})
+}
+
+func TestDeadlineEndsThePod(t *testing.T) {
+	inWorld(t, func(w *world) {
+		seconds := int64(60)
+		w.pod("a", func(p *corev1.Pod) { p.Spec.ActiveDeadlineSeconds = &seconds })
+		w.pass(58 * time.Second)
+		w.wantRunning("a")
+		w.pass(3 * time.Second)
+		if p := w.get("a"); p.Status.Phase != corev1.PodFailed || p.Status.Reason != "DeadlineExceeded" {
+			t.Fatalf("status: %s", brief(p))
+		}
+		w.wantNothing()
+	})
+}
+
+func TestProbesDecide(t *testing.T) {
+	inWorld(t, func(w *world) {
+		healthy, ready := true, false
+		w.runtime.OnExec(func(_ runtime.Container, c runtime.ExecConfig) (int, error) {
+			ok := healthy
+			if c.Command[0] == "ready" {
+				ok = ready
+			}
+			if ok {
+				return 0, nil
+			}
+			return 1, nil
+		})
+		probe := func(command string) *corev1.Probe {
+			return &corev1.Probe{PeriodSeconds: 5, FailureThreshold: 2, ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{command}}}}
+		}
+		w.pod("a", func(p *corev1.Pod) {
+			p.Spec.Containers[0].LivenessProbe, p.Spec.Containers[0].ReadinessProbe = probe("live"), probe("ready")
+		})
+		w.settle()
+		if p := w.get("a"); p.Status.Phase != corev1.PodRunning || api.IsPodReady(p) {
+			t.Fatalf("before it is ready: %s", brief(p))
+		}
+		ready = true
+		w.pass(6 * time.Second)
+		w.wantRunning("a")
+		ready = false
+		w.pass(6 * time.Second)
+		w.wantRunning("a")
+		w.pass(5 * time.Second)
+		if api.IsPodReady(w.get("a")) {
+			t.Fatal("two failures in a row went unnoticed")
+		}
+		healthy = false
+		w.pass(11 * time.Second)
+		healthy = true
+		w.settle()
+		if n := w.get("a").Status.ContainerStatuses[0].RestartCount; n != 1 {
+			t.Fatalf("%d restarts", n)
+		}
+	})
+}
