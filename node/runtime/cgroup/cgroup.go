@@ -75,6 +75,19 @@ func parse(r io.Reader) (Tree, error) {
 // V2 reports whether limits are those of version 2.
 func (t Tree) V2() bool { return t.v1["memory"] == "" && t.v1["cpu"] == "" && t.unified != "" }
 
+// Files returns the directory of a cgroup's files for one controller, "" if the controller is not there. On version 2 all
+// controllers share one.
+func (t Tree) Files(controller, path string) string {
+	at := t.v1[controller]
+	if t.V2() {
+		at = t.unified
+	}
+	if at == "" {
+		return ""
+	}
+	return filepath.Join(at, path)
+}
+
 // homes returns the mount points in which a process of ours is placed. runc makes the others by itself, for containers.
 func (t Tree) homes() []string {
 	if t.V2() {

@@ -319,6 +319,15 @@ func TestMountsAndSharedMemory(t *testing.T) {
 	if e := m.ended("a", "finds"); m.log(e) != "out shared\n" {
 		t.Errorf("log %q", m.log(e))
 	}
+	c = m.containerConfig("a", "limited", "read", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+	if m.tree.V2() {
+		c.Args[1] = "/sys/fs/cgroup/memory.max"
+	}
+	c.Resources.MemoryBytes = 64 << 20
+	m.run(c)
+	if e := m.ended("a", "limited"); m.log(e) != "out 67108864\n" {
+		t.Errorf("log %q", m.log(e))
+	}
 	c = m.containerConfig("a", "lacks")
 	c.Mounts = []runtime.Mount{{HostPath: filepath.Join(dir, "nothing"), ContainerPath: "/x"}}
 	if _, err := m.StartContainer(t.Context(), c); runtime.Reason(err) != runtime.ReasonConfig {

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"shoal/node/runtime"
+	"shoal/node/runtime/cgroup"
 	"shoal/node/runtime/sandbox"
 )
 
@@ -19,7 +20,7 @@ import (
 const terminationLog = "/dev/termination-log"
 
 // mounts returns the container's mounts in the order in which they are made: parents before what lies in them.
-func mounts(c runtime.ContainerConfig, s sandbox.Sandbox) ([]specs.Mount, error) {
+func mounts(c runtime.ContainerConfig, s sandbox.Sandbox, cgroups []specs.Mount) ([]specs.Mount, error) {
 	sys := "ro"
 	if privileged(c) {
 		sys = "rw"
@@ -32,11 +33,9 @@ func mounts(c runtime.ContainerConfig, s sandbox.Sandbox) ([]specs.Mount, error)
 		}},
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", sys}},
-		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{
-			"nosuid", "noexec", "nodev", "relatime", sys,
-		}},
 		{Destination: "/dev/shm", Type: "bind", Source: s.Shm, Options: []string{"rbind", "rprivate", "rw"}},
 	}
+	all = append(all, cgroups...)
 	asked := slices.Clone(c.Mounts)
 	if c.TerminationPath != "" && !slices.ContainsFunc(asked, func(m runtime.Mount) bool { return m.HostPath == c.TerminationPath }) {
 		asked = append(asked, runtime.Mount{HostPath: c.TerminationPath, ContainerPath: terminationLog})
@@ -72,4 +71,30 @@ func propagation(m runtime.Mount) string {
 		return "rslave"
 	}
 	return "rprivate"
+}
+
+// cgroupMounts shows a container its own limits, where language runtimes look for them. On version 1 those are the
+// files of a few controllers: having runc mount every hierarchy takes a seventh of a container's start.
+func cgroupMounts(t cgroup.Tree, path string, privileged bool) []specs.Mount {
+	const at = "/sys/fs/cgroup"
+	if t.V2() || privileged {
+		mode := "ro"
+		if privileged {
+			mode = "rw"
+		}
+		return []specs.Mount{{Destination: at, Type: "cgroup", Source: "cgroup", Options: []string{
+			"nosuid", "noexec", "nodev", "relatime", mode,
+		}}}
+	}
+	out := []specs.Mount{{Destination: at, Type: "tmpfs", Source: "tmpfs", Options: []string{
+		"nosuid", "noexec", "nodev", "mode=755", "size=64k",
+	}}}
+	for _, c := range []string{"memory", "cpu", "cpuacct"} {
+		if dir := t.Files(c, path); dir != "" {
+			out = append(out, specs.Mount{Destination: at + "/" + c, Type: "bind", Source: dir, Options: []string{
+				"bind", "rprivate", "nosuid", "noexec", "nodev", "ro",
+			}})
+		}
+	}
+	return out
 }

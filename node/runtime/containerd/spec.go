@@ -33,7 +33,7 @@ func (r *Runtime) spec(
 	if len(args) == 0 {
 		return nil, errors.New("no command specified")
 	}
-	mounts, err := mounts(c, s)
+	mounts, err := mounts(c, s, cgroupMounts(r.tree, x.cgroup, privileged(c)))
 	if err != nil {
 		return nil, err
 	}
