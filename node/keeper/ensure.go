@@ -86,20 +86,20 @@ func (c *Client) start(ctx context.Context) error {
 	return cmd.Process.Release() // whoever waits for the keeper reaps it
 }
 
-// arguments is the command line that Main reads back.
+// arguments is the command line that Main reads back. They are no flags, so that whoever passes them on leaves them alone.
 func (c Config) arguments(readyFD int) []string {
-	args := []string{"--data-dir", c.DataDir, "--run-dir", c.RunDir, "--ready-fd", strconv.Itoa(readyFD)}
+	args := []string{keyData + c.DataDir, keyRun + c.RunDir, keyReady + strconv.Itoa(readyFD)}
 	if c.ContainerdSocket != "" {
-		args = append(args, "--containerd", c.ContainerdSocket)
+		args = append(args, keyContainerd+c.ContainerdSocket)
 	}
 	if c.CgroupParent != "" {
-		args = append(args, "--cgroup-parent", c.CgroupParent)
+		args = append(args, keyCgroup+c.CgroupParent)
 	}
 	if c.LogSize > 0 {
-		args = append(args, "--log-size", strconv.FormatInt(c.LogSize, 10))
+		args = append(args, keyLogSize+strconv.FormatInt(c.LogSize, 10))
 	}
 	if c.LogFiles > 0 {
-		args = append(args, "--log-files", strconv.Itoa(c.LogFiles))
+		args = append(args, keyLogFiles+strconv.Itoa(c.LogFiles))
 	}
 	return args
 }

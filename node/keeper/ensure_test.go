@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"shoal/node/runtime/proc"
@@ -191,5 +192,20 @@ func TestContainerdIsHeldAndAdopted(t *testing.T) {
 	}
 	if second.Alive() {
 		t.Error("containerd outlives the keeper")
+	}
+}
+
+func TestArgumentsAreReadBack(t *testing.T) {
+	want := Config{
+		DataDir: "/a b", RunDir: "/c=d", ContainerdSocket: "/e", CgroupParent: "/f", LogSize: 7, LogFiles: 8,
+	}
+	got, fd, err := parse(want.arguments(3))
+	if d := cmp.Diff(want, got); err != nil || fd != 3 || d != "" {
+		t.Error(err, fd, d)
+	}
+	for _, args := range [][]string{nil, {"data-dir=/x"}, {"data-dir=/x", "run-dir=/y", "more=1"}, {"log-size=x"}} {
+		if _, _, err := parse(args); err == nil {
+			t.Errorf("%q was taken", args)
+		}
 	}
 }

@@ -3,35 +3,70 @@ package keeper
 import (
 	"context"
 	"errors"
-	"flag"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
+	"strings"
 	"syscall"
+)
+
+// The keeper's arguments, each followed by its value.
+const (
+	keyData       = "data-dir="
+	keyRun        = "run-dir="
+	keyContainerd = "containerd="
+	keyCgroup     = "cgroup-parent="
+	keyLogSize    = "log-size="
+	keyLogFiles   = "log-files="
+	keyReady      = "ready-fd="
 )
 
 // Main is the keeper's process: Run with the command line that Ensure gave it. args does not include the verb.
 func Main(ctx context.Context, args []string) error {
-	var c Config
-	fs := flag.NewFlagSet("keeper", flag.ContinueOnError)
-	fs.StringVar(&c.DataDir, "data-dir", "/var/lib/shoal", "containerd's root is below it")
-	fs.StringVar(&c.RunDir, "run-dir", "/run/shoal", "sockets and volatile state")
-	fs.StringVar(&c.ContainerdSocket, "containerd", "", "use the containerd that listens here")
-	fs.StringVar(&c.CgroupParent, "cgroup-parent", "", "the keeper's cgroup is made below it")
-	fs.Int64Var(&c.LogSize, "log-size", 0, "rotate a container's log at this many bytes")
-	fs.IntVar(&c.LogFiles, "log-files", 0, "log files kept of each container")
-	readyFD := fs.Int("ready-fd", -1, "file descriptor to write to when ready")
-	if err := fs.Parse(args); err != nil {
+	c, readyFD, err := parse(args)
+	if err != nil {
 		return err
-	}
-	if fs.NArg() > 0 || c.DataDir == "" || c.RunDir == "" {
-		return errors.New("usage: keeper --data-dir DIR --run-dir DIR")
 	}
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	debug.SetGCPercent(30)
 	c.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
-	return run(ctx, c, func() error { return announce(*readyFD) })
+	return run(ctx, c, func() error { return announce(readyFD) })
+}
+
+func parse(args []string) (c Config, readyFD int, err error) {
+	readyFD = -1
+	texts := map[string]*string{
+		keyData: &c.DataDir, keyRun: &c.RunDir, keyContainerd: &c.ContainerdSocket, keyCgroup: &c.CgroupParent,
+	}
+	for _, arg := range args {
+		key, value, _ := strings.Cut(arg, "=")
+		key += "="
+		if p := texts[key]; p != nil {
+			*p = value
+			continue
+		}
+		n, nerr := strconv.ParseInt(value, 10, 64)
+		switch key {
+		case keyLogSize:
+			c.LogSize = n
+		case keyLogFiles:
+			c.LogFiles = int(n)
+		case keyReady:
+			readyFD = int(n)
+		default:
+			nerr = errors.New("unknown")
+		}
+		if nerr != nil {
+			return c, readyFD, fmt.Errorf("keeper: argument %q: %w", arg, nerr)
+		}
+	}
+	if c.DataDir == "" || c.RunDir == "" {
+		return c, readyFD, fmt.Errorf("usage: keeper %sDIR %sDIR", keyData, keyRun)
+	}
+	return c, readyFD, nil
 }
 
 func announce(fd int) error {
