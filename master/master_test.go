@@ -1,6 +1,7 @@
 package master_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -140,10 +141,15 @@ func TestALateMasterDoesWhatWasMissed(t *testing.T) {
 func TestLeadershipMovingMidWayMakesNoPodTwice(t *testing.T) {
 	inCluster(t, 3, func(c *cluster) {
 		c.create(api.ReplicationControllers, newController("web", 0))
+		c.create(api.Services, newService("web"))
+		c.settle()
 		term := uint64(1)
-		for _, want := range []int32{40, 3, 25} {
+		for _, want := range []int32{60, 3, 25} {
 			c.scale("web", want)
-			for range 5 { // end terms while they are at work
+			for writes := range uint64(20) { // end each term after a few writes more than the last
+				ctx, cancel := context.WithTimeout(c.Context(), time.Second) // when all is done
+				_ = c.WaitRevision(ctx, c.Rev()+writes/2)
+				cancel()
 				c.stop()
 				term++
 				c.lead(term)
@@ -152,6 +158,25 @@ func TestLeadershipMovingMidWayMakesNoPodTwice(t *testing.T) {
 			if n := len(c.pods()); n != int(want) {
 				t.Fatalf("%d pods, want %d", n, want)
 			}
+			if n := len(c.addresses("web")); n != int(want) {
+				t.Fatalf("%d endpoints, want %d", n, want)
+			}
+		}
+	})
+}
+
+func TestEventsGoAfterAnHour(t *testing.T) {
+	inCluster(t, 1, func(c *cluster) {
+		c.create(api.ReplicationControllers, newController("web", 2))
+		c.settle()
+		if n := len(c.events("SuccessfulCreate")); n != 2 {
+			t.Fatalf("%d events", n)
+		}
+		c.pass(50 * time.Minute)
+		c.scale("web", 3)
+		c.pass(20 * time.Minute)
+		if n := len(c.events("SuccessfulCreate")); n != 1 {
+			t.Fatalf("%d events after 70 minutes", n)
 		}
 	})
 }
@@ -226,7 +251,7 @@ func TestANamespaceGoesWithAllThatIsInIt(t *testing.T) {
 			t.Fatalf("namespace: %v", err)
 		}
 		for _, k := range api.Kinds() {
-			if !k.Namespaced {
+			if !k.Namespaced || k == api.Events { // admission, which is not here, refuses late remarks
 				continue
 			}
 			l, err := c.List(c.Context(), k, client.ListOptions{Namespace: "team"})

@@ -27,11 +27,11 @@ type Liveness interface {
 // Config is what the controllers work with during one term.
 type Config struct {
 	Client   client.Interface
-	Caches   *Caches // not yet run
-	Events   *client.Recorder
+	Caches   *Caches          // not yet run
+	Events   *client.Recorder // may be nil
 	Liveness Liveness
-	Now      func() time.Time
-	Log      *slog.Logger
+	Now      func() time.Time // time.Now when nil
+	Log      *slog.Logger     // nil discards
 	// EvictionGrace is how long a pod without tolerations of its own stays on a Node whose machine is gone, and
 	// AgentGrace how long pods stay on one whose machine answers while its peer does not.
 	EvictionGrace, AgentGrace time.Duration
@@ -55,6 +55,9 @@ type loop struct {
 
 // New registers the controllers with the caches. The Set must be Run.
 func New(c Config) *Set {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	return &Set{cfg: c, loops: []loop{
 		newReplication(c),
 		newEndpoints(c),
@@ -66,6 +69,7 @@ func New(c Config) *Set {
 		newFinalizers(c),
 		newNamespaces(c),
 		newServiceAccounts(c),
+		newEvents(c),
 	}}
 }
 

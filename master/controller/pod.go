@@ -49,26 +49,37 @@ func setPodCondition(p *corev1.Pod, c corev1.PodCondition, now time.Time) bool {
 
 // rankForDeletion orders pods so that the first is the one least missed, as Kubernetes does: unassigned, pending, not
 // ready, cheap by annotation, sharing its node with more of the others, ready for a shorter time, restarted more
-// often, younger.
+// often, younger. Other than there, a pod shares its node only with those that stay longer, so that however many go,
+// what is left is spread evenly. related are all that share the nodes, pods included.
 func rankForDeletion(pods, related []*corev1.Pod) {
-	onNode := map[string]int{}
-	for _, p := range related {
-		if p.Spec.NodeName != "" {
-			onNode[p.Spec.NodeName]++
-		}
-	}
-	slices.SortFunc(pods, func(a, b *corev1.Pod) int {
+	usefulness := func(a, b *corev1.Pod) int {
 		return cmp.Or(
 			before(a.Spec.NodeName == "", b.Spec.NodeName == ""),
 			cmp.Compare(phaseRank(a), phaseRank(b)),
 			before(!api.IsPodReady(a), !api.IsPodReady(b)),
 			cmp.Compare(deletionCost(a), deletionCost(b)),
-			-cmp.Compare(onNode[a.Spec.NodeName], onNode[b.Spec.NodeName]),
+		)
+	}
+	age := func(a, b *corev1.Pod) int {
+		return cmp.Or(
 			-compareTimes(readySince(a), readySince(b)),
 			-cmp.Compare(restarts(a), restarts(b)),
 			-compareTimes(a.CreationTimestamp, b.CreationTimestamp),
 			cmp.Compare(a.Name, b.Name),
 		)
+	}
+	slices.SortFunc(pods, func(a, b *corev1.Pod) int { return cmp.Or(usefulness(a, b), age(a, b)) })
+	staying := map[string]int{}
+	for _, p := range related {
+		staying[p.Spec.NodeName]++
+	}
+	sharing := make(map[*corev1.Pod]int, len(pods))
+	for _, p := range pods {
+		staying[p.Spec.NodeName]--
+		sharing[p] = staying[p.Spec.NodeName]
+	}
+	slices.SortFunc(pods, func(a, b *corev1.Pod) int {
+		return cmp.Or(usefulness(a, b), -cmp.Compare(sharing[a], sharing[b]), age(a, b))
 	})
 }
 

@@ -63,13 +63,30 @@ func TestTheLeastMissedPodGoesFirst(t *testing.T) {
 		newTestPod("cheap", cheap), newTestPod("unready", unready), newTestPod("starting", starting), newTestPod("unassigned", unassigned),
 	}
 	want := []string{
-		"unassigned", "starting", "unready", "cheap", "twin-a", "twin-b", "ready-later", "restarted", "young", "steady-1", "steady-2",
+		"unassigned", "starting", "unready", "cheap", "twin-a", "ready-later", "restarted", "young", "steady-1", "steady-2", "twin-b",
 	}
 	for range 20 {
 		rand.Shuffle(len(pods), func(i, j int) { pods[i], pods[j] = pods[j], pods[i] })
 		rankForDeletion(pods, pods)
 		if got := podNames(pods); !slices.Equal(got, want) {
 			t.Fatalf("order %v\nwant  %v", got, want)
+		}
+	}
+}
+
+func TestWhatStaysIsSpreadEvenly(t *testing.T) {
+	var pods []*corev1.Pod
+	for i := range 30 {
+		pods = append(pods, newTestPod(fmt.Sprintf("p%02d", i), onNode(fmt.Sprint("n", i/10))))
+	}
+	for remove := range 30 {
+		rankForDeletion(pods, pods)
+		left := map[string]int{"n0": 0, "n1": 0, "n2": 0}
+		for _, p := range pods[remove:] {
+			left[p.Spec.NodeName]++
+		}
+		if max(left["n0"], left["n1"], left["n2"])-min(left["n0"], left["n1"], left["n2"]) > 1 {
+			t.Errorf("after %d went: %v", remove, left)
 		}
 	}
 }

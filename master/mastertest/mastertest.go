@@ -16,7 +16,7 @@ import (
 // Ranges that Services and pods get their addresses from.
 var (
 	ServiceCIDR = netip.MustParsePrefix("10.43.0.0/16")
-	PodCIDR     = netip.MustParsePrefix("10.244.0.0/15")
+	PodCIDR     = netip.MustParsePrefix("10.64.0.0/10") // room for thousands of Nodes
 )
 
 // Registry is a registry of its own, running until the test ends.

@@ -30,10 +30,10 @@ type Config struct {
 	Pods     *client.Cache[*corev1.Pod]
 	Nodes    *client.Cache[*corev1.Node]
 	Services *client.Cache[*corev1.Service]
-	Events   *client.Recorder
-	Now      func() time.Time
-	Rand     *rand.Rand // breaks ties between nodes
-	Log      *slog.Logger
+	Events   *client.Recorder // may be nil
+	Now      func() time.Time // time.Now when nil
+	Rand     *rand.Rand       // breaks ties between nodes
+	Log      *slog.Logger     // nil discards
 }
 
 // Scheduler binds pods to Nodes.
@@ -52,6 +52,12 @@ const maxWrites = 128
 
 // New registers the scheduler with the caches. It must be Run.
 func New(c Config) *Scheduler {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
 	s := &Scheduler{
 		cfg: c, wake: make(chan struct{}, 1), picture: newPicture(), queue: newQueue(),
 		chooser: placement.NewChooser(c.Rand),
