@@ -32,19 +32,10 @@ const (
 )
 
 // withForward is the one place where writes go to the Master. A request that was forwarded is never forwarded again:
-// if this peer is not the Master (any more), it says so and the first peer looks for the new one.
+// if another peer is the Master, this one says so and the first peer looks again.
 func (s *Server) withForward(next handler) handler {
 	return func(w http.ResponseWriter, r *request) {
 		if !r.IsResource || !r.isWrite() || isQuestion(r.Group) {
-			next(w, r)
-			return
-		}
-		if r.Header.Get(headerForwarded) != "" {
-			if master, ok := s.cfg.Peers.Master(); !ok || master != s.cfg.Peers.Self() {
-				w.Header().Set(headerNotMaster, "1")
-				s.fail(w, r, registry.Unavailable("this peer is not the Master"))
-				return
-			}
 			next(w, r)
 			return
 		}
@@ -52,8 +43,10 @@ func (s *Server) withForward(next handler) handler {
 	}
 }
 
-// toMaster serves r here or at the Master, waiting a bounded time for there to be one.
+// toMaster serves r here or at the Master, waiting a bounded time for there to be one. A forwarded request waits too: others
+// hear of a new Master a moment before it has taken up its role, and would not hear when it has.
 func (s *Server) toMaster(w http.ResponseWriter, r *request, next handler) {
+	forwarded := r.Header.Get(headerForwarded) != ""
 	ctx, cancel := context.WithTimeout(r.Context(), masterWait)
 	defer cancel()
 	r.mayWait = true
@@ -68,6 +61,11 @@ func (s *Server) toMaster(w http.ResponseWriter, r *request, next handler) {
 			// It lost the role, or has not yet taken it up: nothing was done.
 			r.again = false
 			w.Header().Del("Warning")
+		case ok && forwarded:
+			r.mayWait = false
+			w.Header().Set(headerNotMaster, "1")
+			s.fail(w, r, registry.Unavailable("this peer is not the Master"))
+			return
 		case ok:
 			if s.atMaster(w, r, master) {
 				return
@@ -77,6 +75,9 @@ func (s *Server) toMaster(w http.ResponseWriter, r *request, next handler) {
 		case <-changed:
 		case <-ctx.Done():
 			r.mayWait = false
+			if forwarded {
+				w.Header().Set(headerNotMaster, "1")
+			}
 			s.fail(w, r, registry.Unavailable("there is no Master to take this write"))
 			return
 		}

@@ -105,7 +105,7 @@ func TestAWriteIsHeldWhileTheMasterTakesUpItsRole(t *testing.T) {
 			}()
 			c.log.WaitRefused(t.Context())
 			c.log.SetMaster(true)
-			c.setLeader("master")
+			c.master.wake() // the other peer knew the Master already, and hears nothing
 			if err := <-done; err != nil {
 				t.Error(err)
 			}
@@ -116,8 +116,7 @@ func TestAWriteIsHeldWhileTheMasterTakesUpItsRole(t *testing.T) {
 func TestWithoutAMasterAWriteIsRefusedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg, _ := registrytest.New(t)
-		c := &cluster{changed: make(chan struct{})}
-		srv := api.New(api.Config{Registry: reg, Auth: everyone{}, Peers: &peer{c: c, name: "other"}})
+		srv := api.New(api.Config{Registry: reg, Auth: everyone{}, Peers: &peer{c: &cluster{}, name: "other", changed: make(chan struct{})}})
 		start := time.Now()
 		w := httptest.NewRecorder()
 		srv.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/api/v1/namespaces/ns/configmaps", strings.NewReader(`{"metadata":{"name":"a"}}`)))

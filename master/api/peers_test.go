@@ -25,9 +25,8 @@ type cluster struct {
 	master  *peer
 	other   *peer
 
-	mu      sync.Mutex
-	leader  string
-	changed chan struct{}
+	mu     sync.Mutex
+	leader string
 }
 
 // peer is one server, seen from outside by its URL.
@@ -37,11 +36,13 @@ type peer struct {
 	reg  *registry.Registry
 	http *httptest.Server
 	down bool // for the other peers
+
+	changed chan struct{}
 }
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{log: registrytest.NewLog(), leader: "master", changed: make(chan struct{})}
+	c := &cluster{log: registrytest.NewLog(), leader: "master"}
 	c.replica = registrytest.NewReplica(t, c.log)
 	c.master = c.start(t, "master", c.log)
 	c.other = c.start(t, "other", c.replica)
@@ -50,7 +51,7 @@ func newCluster(t *testing.T) *cluster {
 
 func (c *cluster) start(t *testing.T, name string, l registry.Log) *peer {
 	t.Helper()
-	p := &peer{c: c, name: name, reg: registrytest.Start(t, registrytest.Config(l))}
+	p := &peer{c: c, name: name, changed: make(chan struct{}), reg: registrytest.Start(t, registrytest.Config(l))}
 	srv := api.New(api.Config{Registry: p.reg, Auth: everyone{}, Peers: p})
 	p.http = httptest.NewServer(srv)
 	t.Cleanup(p.http.Close)
@@ -59,10 +60,18 @@ func (c *cluster) start(t *testing.T, name string, l registry.Log) *peer {
 
 func (c *cluster) setLeader(name string) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.leader = name
-	close(c.changed)
-	c.changed = make(chan struct{})
+	c.mu.Unlock()
+	c.master.wake()
+	c.other.wake()
+}
+
+// wake tells one peer alone that something changed.
+func (p *peer) wake() {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	close(p.changed)
+	p.changed = make(chan struct{})
 }
 
 func (p *peer) Self() string { return p.name }
@@ -76,7 +85,7 @@ func (p *peer) Master() (string, bool) {
 func (p *peer) Changed() <-chan struct{} {
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
-	return p.c.changed
+	return p.changed
 }
 
 func (p *peer) RoundTripTo(name string, r *http.Request) (*http.Response, error) {
