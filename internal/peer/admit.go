@@ -33,9 +33,22 @@ func failf(code int, format string, args ...any) error {
 	return httpError{code, fmt.Sprintf(format, args...)}
 }
 
-// admit lets a machine in: it checks the token or secret, takes one use of the token, records the peer and signs its
-// certificate, in this order and with the first two in one transaction. Only the Master can.
+// errJoinedMeanwhile means that another machine joined between the checks and the transaction.
+var errJoinedMeanwhile = failf(http.StatusServiceUnavailable, "another machine joined at the same moment: try again")
+
+// admit lets a machine in, also when others join with the same token at the same moment. Only the Master can.
 func (p *Peer) admit(ctx context.Context, req joinRequest) (joinAnswer, error) {
+	for {
+		answer, err := p.admitOnce(ctx, req)
+		if !errors.Is(err, errJoinedMeanwhile) || ctx.Err() != nil {
+			return answer, err
+		}
+	}
+}
+
+// admitOnce checks the token or secret, takes one use of the token, records the peer and signs its certificate, in this
+// order and with the first two in one transaction.
+func (p *Peer) admitOnce(ctx context.Context, req joinRequest) (joinAnswer, error) {
 	if errs := validation.IsDNS1123Subdomain(req.Name); len(errs) > 0 {
 		return joinAnswer{}, failf(http.StatusBadRequest, "name %q: %s", req.Name, strings.Join(errs, "; "))
 	}
@@ -68,7 +81,7 @@ func (p *Peer) admit(ctx context.Context, req joinRequest) (joinAnswer, error) {
 		return joinAnswer{}, failf(http.StatusServiceUnavailable, "%v", err)
 	}
 	if !res.OK {
-		return joinAnswer{}, failf(http.StatusServiceUnavailable, "another machine joined at the same moment: try again")
+		return joinAnswer{}, errJoinedMeanwhile
 	}
 	chain, err := ca.IssuePeer(csr, p.profile(req.Name), p.now())
 	if err != nil {

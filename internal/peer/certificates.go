@@ -13,6 +13,7 @@ import (
 	"os"
 	"time"
 
+	"shoal/consensus/store"
 	"shoal/internal/pki"
 )
 
@@ -43,12 +44,12 @@ func (p *Peer) signFor(sign func(asker string, c *certRequest) ([]byte, error)) 
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		out, err := p.sign(body, pki.PeerName(*r.TLS), sign)
+		out, err := p.sign(r.Context(), body, pki.PeerName(*r.TLS), sign)
 		answer(w, out, err)
 	}
 }
 
-func (p *Peer) sign(body []byte, asker string, sign func(string, *certRequest) ([]byte, error)) (certMessage, error) {
+func (p *Peer) sign(ctx context.Context, body []byte, asker string, sign func(string, *certRequest) ([]byte, error)) (certMessage, error) {
 	var m certMessage
 	if err := json.Unmarshal(body, &m); err != nil {
 		return m, failf(http.StatusBadRequest, "%v", err)
@@ -60,12 +61,28 @@ func (p *Peer) sign(body []byte, asker string, sign func(string, *certRequest) (
 	if err != nil {
 		return m, failf(http.StatusBadRequest, "%v", err)
 	}
+	p.waitCA(ctx)
 	ca, err := openCA(p.raft, p.id)
 	if err != nil {
 		return m, failf(http.StatusServiceUnavailable, "%v", err)
 	}
 	chain, err := sign(asker, &certRequest{req: req, ca: ca})
 	return certMessage{PEM: chain}, err
+}
+
+// waitCA waits a bounded time for this peer's copy of the CA's key: a new voter, and the founder in its first moments, has none
+// yet.
+func (p *Peer) waitCA(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, masterWait)
+	defer cancel()
+	s, key := p.raft.Store(), sealPrefix+store.Key(p.cfg.Name)
+	after := s.Rev()
+	if _, ok, err := s.Get(key, 0); err != nil || ok {
+		return
+	}
+	w := s.Watch(key, after)
+	defer w.Close()
+	_, _ = w.Next(ctx) // whatever happened, opening the copy says it better
 }
 
 // signPeer renews the asking peer's certificate.
@@ -94,7 +111,7 @@ func (p *Peer) ask(ctx context.Context, path string, csr []byte, sign func(strin
 	}
 	var out certMessage
 	if master == p.cfg.Name {
-		out, err = p.sign(body, p.cfg.Name, sign)
+		out, err = p.sign(ctx, body, p.cfg.Name, sign)
 		return out.PEM, err
 	}
 	b, err := p.transport.post(ctx, master, path, body)
