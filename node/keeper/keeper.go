@@ -15,7 +15,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -106,7 +105,7 @@ func run(ctx context.Context, c Config, ready func() error) error {
 	if err := ready(); err != nil {
 		c.Log.Warn("whoever started this keeper is gone", "err", err)
 	}
-	debug.FreeOSMemory()
+	shrink()
 	err = g.Wait()
 	if cause := context.Cause(ctx); errors.Is(cause, errShutdown) {
 		return s.finish(ctx)
