@@ -23,7 +23,6 @@ type grammar struct {
 	Up      upCmd      `cmd:"" group:"peer" help:"Start this machine's peer."`
 	Install installCmd `cmd:"" group:"peer" help:"Write the systemd unit for this machine's peer."`
 	Doctor  doctorCmd  `cmd:"" group:"peer" help:"Check what this machine needs."`
-	Keeper  keeperCmd  `cmd:"" hidden:"" help:"Hold containerd and the containers' output (started by up)."`
 
 	Peers      peersCmd      `cmd:"" group:"cluster" help:"List the cluster's peers, their roles and their health."`
 	Status     statusCmd     `cmd:"" group:"cluster" help:"Say how the cluster is."`
@@ -56,6 +55,9 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	if len(os.Args) > 1 && os.Args[1] == "keeper" {
+		os.Exit(keep(ctx, os.Args[2:]))
+	}
 	code := run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr})
 	stop()
 	os.Exit(code)

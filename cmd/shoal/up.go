@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -73,8 +74,11 @@ func logger(c config.Log, std streams) *slog.Logger {
 	return slog.New(slog.NewTextHandler(std.err, opts))
 }
 
-type keeperCmd struct {
-	Args []string `arg:"" optional:"" passthrough:""`
+// keep is the keeper's process, which up starts. It has flags of its own and is not part of the grammar.
+func keep(ctx context.Context, args []string) int {
+	if err := keeper.Main(ctx, args); err != nil {
+		fmt.Fprintln(os.Stderr, "shoal keeper:", err)
+		return exitFailed
+	}
+	return 0
 }
-
-func (c keeperCmd) Run(ctx context.Context) error { return keeper.Main(ctx, c.Args) }

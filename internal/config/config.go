@@ -94,8 +94,8 @@ func Default() *Config {
 			HostTimeout: 300 * time.Millisecond,
 		},
 		Raft: Raft{
-			HeartbeatTimeout: 300 * time.Millisecond, ElectionTimeout: 300 * time.Millisecond,
-			CommitTimeout: 50 * time.Millisecond, Voters: 5, Replicas: 50,
+			HeartbeatTimeout: 500 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond,
+			CommitTimeout: time.Second, Voters: 5, Replicas: 50,
 		},
 		Network: Network{
 			PodCIDR: "10.244.0.0/15", ServiceCIDR: "10.43.0.0/16", NodePrefix: 24, Domain: "cluster.local",

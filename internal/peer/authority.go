@@ -3,44 +3,120 @@ package peer
 import (
 	"context"
 	"net/http"
-	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/fields"
 
-	"shoal/internal/pki"
+	"shoal/internal/api"
+	"shoal/internal/client"
 	"shoal/master/admission"
 	masterapi "shoal/master/api"
+	"shoal/master/auth"
 	"shoal/master/registry"
 )
 
-// authority decides who sent a request and what it may do.
-type authority struct{ p *Peer }
+// authority answers, for every role that asks, who sent a request and what it may do. The rules are package auth's.
+type authority struct {
+	authn auth.Authenticator
+	authz *auth.Authorizer
+	local client.Interface // this peer's replica
+}
 
-func newAuthority(p *Peer) *authority { return &authority{p} }
+func newAuthority(p *Peer) *authority {
+	a := &authority{local: p.registry, authn: auth.Authenticator{IsVoter: p.isVoter}}
+	a.authz = auth.NewAuthorizer(&auth.NodeRestriction{PodNode: a.podNode, Refers: a.refers})
+	return a
+}
+
+// anyRevision is whatever this peer's replica has: decisions must not wait for a quorum.
+var anyRevision = client.GetOptions{ResourceVersion: "0"}
+
+func (a *authority) podNode(ctx context.Context, namespace, name string) (string, bool, error) {
+	o, err := a.local.Get(ctx, api.Pods, client.Key{Namespace: namespace, Name: name}, anyRevision)
+	if apierrors.IsNotFound(err) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, err
+	}
+	return o.(*corev1.Pod).Spec.NodeName, true, nil
+}
+
+func (a *authority) refers(ctx context.Context, node, resource, namespace, name string) (bool, error) {
+	list, err := a.local.List(ctx, api.Pods, client.ListOptions{
+		Namespace: namespace, ResourceVersion: "0", Fields: fields.OneTermEqualSelector("spec.nodeName", node),
+	})
+	if err != nil {
+		return false, err
+	}
+	for _, o := range list.Items {
+		for ref := range auth.References(o.(*corev1.Pod)) {
+			if ref.Resource == resource && ref.Name == name {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
 
 // Authenticate implements the API's Auth.
 func (a *authority) Authenticate(r *http.Request) (*masterapi.User, error) {
-	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
-		return nil, apierrors.NewUnauthorized("Unauthorized")
+	u, err := a.authn.Authenticate(r)
+	if err != nil {
+		return nil, err
 	}
-	if proto := r.TLS.NegotiatedProtocol; (proto == protoPeer || proto == protoStream) && r.Header.Get(userHeader) != "" {
-		return &masterapi.User{Name: r.Header.Get(userHeader), Groups: r.Header[groupHeader]}, nil
-	}
-	subject := r.TLS.PeerCertificates[0].Subject
-	return &masterapi.User{Name: subject.CommonName, Groups: append(slices.Clone(subject.Organization), "system:authenticated")}, nil
+	user := masterapi.User(*u)
+	return &user, nil
 }
 
 // Authorize implements the API's Auth.
-func (a *authority) Authorize(_ context.Context, u *masterapi.User, at *masterapi.Attributes) error {
-	if slices.Contains(u.Groups, pki.MastersGroup) || slices.Contains(u.Groups, pki.NodesGroup) || !at.IsResource {
-		return nil
-	}
-	return apierrors.NewForbidden(schema.GroupResource{Group: at.Group, Resource: at.Resource}, at.Name, nil)
+func (a *authority) Authorize(ctx context.Context, u *masterapi.User, at *masterapi.Attributes) error {
+	user, attributes := auth.User(*u), auth.Attributes(*at)
+	return a.authz.Authorize(ctx, &user, &attributes)
 }
 
-// Admit implements admission.Plugin: it keeps nodes to their own objects.
-func (a *authority) Admit(context.Context, *admission.Request) error { return nil }
+// Admit implements admission.Plugin: it looks at what a node writes where the path does not say enough.
+func (a *authority) Admit(_ context.Context, r *admission.Request) error {
+	if r.User == nil || r.Operation != admission.Create || r.Subresource != "" {
+		return nil
+	}
+	u := &auth.User{Name: r.User.Name, Groups: r.User.Groups}
+	var err error
+	switch o := r.Object.(type) {
+	case *corev1.Node:
+		err = auth.CheckNode(u, o.Name)
+	case *corev1.Pod:
+		err = auth.CheckMirror(u, o)
+	}
+	if err != nil {
+		return apierrors.NewForbidden(r.Kind.GVR().GroupResource(), r.Key.Name, err)
+	}
+	return nil
+}
+
+// podAuthority decides about requests that reach the node's server: from this peer's API, which has decided already, or
+// from another peer's, whose word is checked again.
+type podAuthority struct{ *authority }
+
+// Authorize implements the node server's Authorizer.
+func (a podAuthority) Authorize(r *http.Request, namespace, name, sub string) error {
+	u := masterapi.UserFrom(r.Context())
+	if u == nil {
+		var err error
+		if u, err = a.Authenticate(r); err != nil {
+			return err
+		}
+	}
+	at := &masterapi.Attributes{Verb: "create", Version: "v1", Resource: "pods", Subresource: sub, Namespace: namespace, Name: name, IsResource: true}
+	switch {
+	case sub == "stats":
+		*at = masterapi.Attributes{Verb: "get", Path: "/stats/summary"}
+	case sub == "log", r.Method == http.MethodGet:
+		at.Verb = "get"
+	}
+	return a.authority.Authorize(r.Context(), u, at)
+}
 
 // admissionRequest puts a write of the registry into admission's words.
 func admissionRequest(ctx context.Context, a *registry.Admission) *admission.Request {

@@ -4,18 +4,12 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/pprof"
 	"slices"
 
 	"shoal/internal/api"
-	"shoal/internal/pki"
 	masterapi "shoal/master/api"
-)
-
-// Headers of a request that one peer sends on for a user whom it has authenticated.
-const (
-	userHeader      = "X-Shoal-User"
-	groupHeader     = "X-Shoal-Groups"
-	forwardedHeader = "X-Shoal-Forwarded"
+	"shoal/master/auth"
 )
 
 // extra serves the paths below /shoal/: what is about peers and not about objects.
@@ -40,18 +34,31 @@ func (p *Peer) extra() http.Handler {
 	})))
 	m.Handle("GET /shoal/v1/peers/{name}/images", p.admins(p.onThatPeer(p.listImages)))
 	m.Handle("POST /shoal/v1/peers/{name}/images", p.admins(p.onThatPeer(p.importImage)))
+	m.Handle("/shoal/v1/pprof/", p.admins(http.StripPrefix("/shoal/v1/pprof/", http.HandlerFunc(profile))))
 	m.HandleFunc("/shoal/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, failf(http.StatusNotFound, "no such path: %s %s", r.Method, r.URL.Path))
 	})
 	return m
 }
 
+// profile serves this peer's profiles by name: heap, goroutine, profile (of the CPU, ?seconds=N) and so on.
+func profile(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case "profile":
+		pprof.Profile(w, r)
+	case "trace":
+		pprof.Trace(w, r)
+	default:
+		pprof.Handler(r.URL.Path).ServeHTTP(w, r)
+	}
+}
+
 // admins lets only administrators through.
 func (p *Peer) admins(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		u := masterapi.UserFrom(r.Context())
-		if u == nil || !slices.Contains(u.Groups, pki.MastersGroup) {
-			fail(w, failf(http.StatusForbidden, "only administrators (group %s) may", pki.MastersGroup))
+		if u == nil || !slices.Contains(u.Groups, auth.MastersGroup) {
+			fail(w, failf(http.StatusForbidden, "only administrators (group %s) may", auth.MastersGroup))
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -79,7 +86,7 @@ func (p *Peer) onPeer(name string, next http.HandlerFunc, w http.ResponseWriter,
 	switch {
 	case name == p.cfg.Name:
 		next(w, r)
-	case r.Header.Get(forwardedHeader) != "":
+	case r.Header.Get(auth.ForwardedHeader) != "":
 		w.Header().Set("Retry-After", "1")
 		fail(w, failf(http.StatusServiceUnavailable, "sent on to %s, which is not %s", p.cfg.Name, name))
 	default:
@@ -90,12 +97,7 @@ func (p *Peer) onPeer(name string, next http.HandlerFunc, w http.ResponseWriter,
 // sendOn passes a request on to another peer with its user asserted, and the answer back.
 func (p *Peer) sendOn(w http.ResponseWriter, r *http.Request, name string) {
 	out := r.Clone(r.Context())
-	out.Header.Del("Authorization")
-	out.Header.Set(forwardedHeader, "1")
-	if u := masterapi.UserFrom(r.Context()); u != nil {
-		out.Header.Set(userHeader, u.Name)
-		out.Header[groupHeader] = u.Groups
-	}
+	assertUser(out, masterapi.UserFrom(r.Context()))
 	resp, err := p.transport.RoundTripTo(name, out)
 	if err != nil {
 		fail(w, failf(http.StatusBadGateway, "%v", err))

@@ -4,17 +4,17 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
-	"net/http"
 	"net/netip"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/sync/errgroup"
-	corev1 "k8s.io/api/core/v1"
 
 	"shoal/internal/client"
 	"shoal/internal/pki"
+	"shoal/node"
+	"shoal/node/keeper"
 	"shoal/node/network"
-	"shoal/node/runtime"
+	"shoal/node/runtime/containerd"
 	"shoal/proxy"
 	"shoal/proxy/dns"
 	"shoal/proxy/source"
@@ -23,7 +23,9 @@ import (
 // machine is what a peer does for its own machine: pods, their network, Services and names. All of it talks to this
 // peer's API, in memory and with the peer's certificate.
 type machine struct {
-	runtime runtime.Interface
+	keeper  *keeper.Client
+	runtime *containerd.Runtime
+	node    *node.Node
 	network *network.Machine
 	source  *source.Source
 	proxy   *proxy.Proxy
@@ -32,13 +34,26 @@ type machine struct {
 
 const dnsPort = 53
 
-func newMachine(p *Peer) (*machine, error) {
+// newMachine wires the machine's roles. Of what it starts, the keeper outlives the peer.
+func newMachine(ctx context.Context, p *Peer) (*machine, error) {
 	c, err := p.localClient()
+	if err != nil {
+		return nil, err
+	}
+	k, err := keeper.Ensure(ctx, keeper.Config{
+		DataDir: p.cfg.DataDir, RunDir: p.cfg.RunDir, ContainerdSocket: p.cfg.Runtime.Socket, CgroupParent: p.cfg.Runtime.CgroupParent,
+		Command: []string{p.program, "keeper"}, Log: p.log,
+	})
 	if err != nil {
 		return nil, err
 	}
 	services, pods := netip.MustParsePrefix(p.cfg.Network.ServiceCIDR), netip.MustParsePrefix(p.cfg.Network.PodCIDR)
 	m := &machine{
+		keeper: k,
+		runtime: containerd.New(containerd.Config{
+			Socket: k.Socket(), RunDir: p.cfg.RunDir, CgroupParent: p.cfg.Runtime.CgroupParent,
+			PlainHTTP: p.cfg.Runtime.InsecureRegistries, Keeper: k, Log: p.log,
+		}),
 		network: network.New(network.Config{Node: p.cfg.Name, Client: c, ServiceCIDR: services, Log: p.log}),
 		source:  source.New(source.Config{Client: c, Log: p.log}),
 	}
@@ -46,6 +61,14 @@ func newMachine(p *Peer) (*machine, error) {
 		Node: p.cfg.Name, Source: m.source, Programmer: &proxy.Kernel{}, Liveness: liveness{p}, PodCIDR: pods, ServiceCIDR: services, Log: p.log,
 	})
 	first, second := p.dnsAddresses()
+	m.node = node.New(node.Config{
+		Machine: node.Machine{
+			Name: p.cfg.Name, Addresses: []string{p.advertise.String()}, Zone: p.cfg.Zone, Version: p.version, ContainerRuntime: "containerd://",
+		},
+		Client: c, Runtime: m.runtime, Network: m.network, Dir: p.cfg.DataDir, RunDir: p.cfg.RunDir,
+		DNS:        node.DNS{Servers: []string{first.String(), second.String()}, Domain: p.cfg.Network.Domain},
+		Authorizer: podAuthority{newAuthority(p)}, Now: p.now, Log: p.log,
+	})
 	m.dns = dns.New(dns.Config{
 		Source: m.source, Domain: p.cfg.Network.Domain, Reverse: []netip.Prefix{pods, services}, Not: []netip.Addr{first, second},
 		Down: m.proxy.Down, Log: p.log,
@@ -60,7 +83,9 @@ func newMachine(p *Peer) (*machine, error) {
 // run does the machine's work until ctx ends. Pods, routes and rules stay.
 func (m *machine) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for _, run := range []func(context.Context) error{m.source.Run, m.network.Run, m.proxy.Run, m.dns.Run} {
+	for _, run := range []func(context.Context) error{
+		m.keeper.Run, m.runtime.Run, m.node.Run, m.source.Run, m.network.Run, m.proxy.Run, m.dns.Run,
+	} {
 		g.Go(func() error { return run(ctx) })
 	}
 	return g.Wait()
@@ -88,12 +113,4 @@ func (p *Peer) localClient() (client.Interface, error) {
 			},
 		},
 	})
-}
-
-// podStreams brings requests for a pod's logs and streams to the pod's peer.
-type podStreams struct{ p *Peer }
-
-// ServePod implements the API's PodStreams.
-func (s podStreams) ServePod(w http.ResponseWriter, r *http.Request, node string, pod *corev1.Pod, sub string) {
-	http.Error(w, "no node yet", http.StatusServiceUnavailable)
 }

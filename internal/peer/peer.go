@@ -87,7 +87,7 @@ func (p *Peer) Run(ctx context.Context) (err error) {
 		if err := p.enter(ctx); err != nil {
 			return err
 		}
-		if err := p.wire(); err != nil {
+		if err := p.wire(ctx); err != nil {
 			return err
 		}
 		p.wired()

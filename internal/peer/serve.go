@@ -51,6 +51,7 @@ func (p *Peer) routes() http.Handler {
 	m.Handle("POST /peer/certificate", p.peerOnly(p.signFor(p.signPeer)))
 	m.Handle("POST /peer/admin", p.peerOnly(p.signFor(p.signAdmin)))
 	m.Handle("POST /peer/consensus/{method}", p.peerOnly(p.serveConsensus))
+	m.Handle("/peer/pods/", p.peerOnly(p.machine.node.Server().ServeHTTP))
 	m.Handle("/", p.api)
 	return m
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // wire makes the roles and gives each what it needs of the others. Nothing runs yet.
-func (p *Peer) wire() error {
+func (p *Peer) wire(ctx context.Context) error {
 	p.transport = newTransport(p.id, p.addressOf)
 	if err := p.wireGossip(); err != nil {
 		return err
@@ -35,7 +35,7 @@ func (p *Peer) wire() error {
 		ServiceCIDR: netip.MustParsePrefix(p.cfg.Network.ServiceCIDR), Domain: p.cfg.Network.Domain,
 		EvictionGrace: p.cfg.Timeouts.EvictionGrace, AgentGrace: p.cfg.Timeouts.AgentGrace, Clock: p.now, Log: p.log,
 	})
-	machine, err := newMachine(p)
+	machine, err := newMachine(ctx, p)
 	if err != nil {
 		return err
 	}
