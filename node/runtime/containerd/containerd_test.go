@@ -31,6 +31,7 @@ func TestContainerLife(t *testing.T) {
 	if again := m.run(m.containerConfig("a", "app")); again != c {
 		t.Errorf("the same attempt was started twice: %+v", again)
 	}
+	m.says(c, "serving")
 	if err := m.RemoveContainer(t.Context(), "a", c.ID); err == nil {
 		t.Error("a running container was removed")
 	}
@@ -68,6 +69,7 @@ func TestEndsAreTold(t *testing.T) {
 		t.Errorf("got %+v", e)
 	}
 	stubborn := m.run(m.containerConfig("a", "stubborn", "stubborn"))
+	m.says(stubborn, "stubborn")
 	if err := m.StopContainer(t.Context(), "a", stubborn.ID, 200*time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
@@ -99,6 +101,7 @@ func TestPodIsAdoptedByTheNextPeer(t *testing.T) {
 	m := newMachine(t)
 	m.pod("a")
 	runs := m.run(m.containerConfig("a", "runs"))
+	m.says(runs, "serving")
 	counts := m.containerConfig("a", "counts", "stubborn")
 	dies := m.run(counts)
 	m.run(m.containerConfig("a", "before", "exit", "4"))
@@ -218,13 +221,7 @@ func TestPodsContainersShareNamespacesAndAShim(t *testing.T) {
 	one := m.containerConfig("a", "one", "listen")
 	one.SharePID = true
 	first := m.run(one)
-	m.await("a", "it listens", func(runtime.Pod) bool {
-		b, _ := os.ReadFile(first.LogPath)
-		if !bytes.Contains(b, []byte("listening")) {
-			m.changed("a")
-		}
-		return bytes.Contains(b, []byte("listening"))
-	})
+	m.says(first, "listening")
 	two := m.containerConfig("a", "two", "call")
 	two.SharePID = true
 	m.run(two)

@@ -208,6 +208,20 @@ func (m *machine) run(c runtime.ContainerConfig) runtime.Container {
 	return x
 }
 
+// says waits until a container has written text.
+func (m *machine) says(c runtime.Container, text string) {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), 30*time.Second)
+	defer cancel()
+	for ctx.Err() == nil {
+		if b, _ := os.ReadFile(c.LogPath); bytes.Contains(b, []byte(text)) {
+			return
+		}
+		goruntime.Gosched()
+	}
+	m.t.Fatalf("%s never said %q", c.Name, text)
+}
+
 // log returns a container's output, without times.
 func (m *machine) log(c runtime.Container) string {
 	m.t.Helper()

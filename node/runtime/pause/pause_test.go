@@ -2,6 +2,7 @@ package pause
 
 import (
 	"bytes"
+	"context"
 	"debug/elf"
 	"errors"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -131,9 +133,16 @@ func TestReapsAsProcess1(t *testing.T) {
 	if out, err := sh.CombinedOutput(); err != nil {
 		t.Skipf("nsenter: %v %s", err, out)
 	}
-	b, err := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children")
-	if err != nil || len(b) != 0 {
-		t.Errorf("children %q, %v", b, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for {
+		b, err := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children")
+		if err != nil || ctx.Err() != nil {
+			t.Fatalf("children %q, %v", b, errors.Join(err, ctx.Err()))
+		}
+		if len(b) == 0 {
+			break
+		}
 	}
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

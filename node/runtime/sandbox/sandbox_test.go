@@ -100,6 +100,10 @@ func TestSandboxPauseIsConfined(t *testing.T) {
 	s := sandboxes(t)
 	x := start(t, s, config("a"))
 	pid := x.Pause.Pid
+	asleep := fmt.Sprint(unix.SYS_RT_SIGTIMEDWAIT, " ")
+	for b := []byte{}; !strings.HasPrefix(string(b), asleep) && t.Context().Err() == nil; {
+		b, _ = os.ReadFile(fmt.Sprintf("/proc/%d/syscall", pid))
+	}
 	for name, want := range map[string]string{
 		"CapEff": "0000000000000000", "CapPrm": "0000000000000000", "CapBnd": "0000000000000000",
 		"CapInh": "0000000000000000", "NoNewPrivs": "1", "Threads": "1", "Groups": "",
