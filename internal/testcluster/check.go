@@ -5,6 +5,7 @@ import (
 	"testing/synctest"
 
 	"shoal/consensus/store"
+	"shoal/internal/client"
 )
 
 // compare heals the cluster and compares the peers.
@@ -39,6 +40,9 @@ func (c *Cluster) end() {
 		}
 	}
 }
+
+// Detector watches for changes of shared objects in the caches that are given it; the cluster checks it at its end.
+func (c *Cluster) Detector() *client.MutationDetector { return &c.detector }
 
 // Same waits until all peers are at one revision, and fails unless they hold the same there.
 func (c *Cluster) Same() {

@@ -134,17 +134,17 @@ func (c *cluster) endpoints(at, name string) map[string]bool {
 	return out
 }
 
-// nodes waits until every peer's Node is ready.
+// nodes waits until all the peers' Nodes are ready, whatever other Nodes there are.
 func (c *cluster) nodes() {
 	c.Helper()
-	c.Until("all Nodes are ready", func() bool {
-		all := list[*corev1.Node](c, c.Names()[0], api.Nodes, "")
-		for _, n := range all {
-			if len(n.Status.Conditions) == 0 || n.Status.Conditions[0].Status != corev1.ConditionTrue {
-				return false
+	c.Until("all peers' Nodes are ready", func() bool {
+		ready := 0
+		for _, n := range list[*corev1.Node](c, c.Names()[0], api.Nodes, "") {
+			if len(n.Status.Conditions) > 0 && n.Status.Conditions[0].Status == corev1.ConditionTrue {
+				ready++
 			}
 		}
-		return len(all) == len(c.Names())
+		return ready == len(c.Names())
 	})
 }
 

@@ -114,7 +114,7 @@ func (c *conn) Write(b []byte) (int, error) {
 	if !end.IsZero() && !time.Now().Before(end) {
 		return 0, os.ErrDeadlineExceeded
 	}
-	at := time.Now().Add(c.net.delay())
+	at := time.Now().Add(c.net.delay(c.local, c.remote))
 	n, err := len(b), error(nil)
 	c.out.change(func() {
 		switch {

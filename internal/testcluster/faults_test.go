@@ -209,6 +209,11 @@ func TestReadYourWritesAtEveryPeer(t *testing.T) {
 			if err == nil {
 				last = o.(*corev1.ConfigMap).Data["v"]
 				accepted++
+				// Where it was written, even a read of whatever is there shows it.
+				got, err := clients[w].Get(ctx, api.ConfigMaps, key, client.GetOptions{ResourceVersion: "0"})
+				if err != nil || got.(*corev1.ConfigMap).Data["v"] != value {
+					c.Errorf("%s has not what it acknowledged itself: %v, %v", w, got, err)
+				}
 			} else if code := status(err); code != http.StatusServiceUnavailable && code != http.StatusGatewayTimeout {
 				c.Fatalf("write %d at %s: %v", i, w, err)
 			}
@@ -218,13 +223,6 @@ func TestReadYourWritesAtEveryPeer(t *testing.T) {
 			}
 			if v := got.(*corev1.ConfigMap).Data["v"]; v != last && v != value {
 				c.Errorf("%s has %q after %q was acknowledged at %s", r, v, last, w)
-			}
-			// Where it was written, even a read of whatever is there shows it.
-			if err == nil && last == value {
-				got, err := clients[w].Get(ctx, api.ConfigMaps, key, client.GetOptions{ResourceVersion: "0"})
-				if err != nil || got.(*corev1.ConfigMap).Data["v"] != value {
-					c.Errorf("%s has not what it acknowledged itself: %v, %v", w, got, err)
-				}
 			}
 			cancel()
 		}

@@ -76,9 +76,9 @@ func (n *network) reaches(a, b string) bool {
 	return !n.cuts[link(a, b)]
 }
 
-// delay is how long the next message travels.
-func (n *network) delay() time.Duration {
-	if n.latency == 0 {
+// delay is how long the next message travels; inside a machine, no time.
+func (n *network) delay(from, to string) time.Duration {
+	if n.latency == 0 || from == to {
 		return 0
 	}
 	n.mu.Lock()
