@@ -33,11 +33,9 @@ func (c *Cluster) end() {
 	if err := c.detector.Check(); err != nil {
 		c.t.Error(err)
 	}
-	if !c.opt.Real {
-		synctest.Wait()
-		if open := c.net.open(); len(open) > 0 {
-			c.t.Errorf("connections were left open: %q", open)
-		}
+	synctest.Wait()
+	if open := c.net.open(); len(open) > 0 {
+		c.t.Errorf("connections were left open: %q", open)
 	}
 }
 

@@ -237,11 +237,11 @@ func TestNothingIsLostOrInvented(t *testing.T) {
 	first, n := seeds(t)
 	for seed := first; seed < first+n; seed++ {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
-			peers := 3
+			peers, rounds := 3, 8
 			if seed%4 == 3 {
-				peers = 5
+				peers, rounds = 5, 3
 			}
-			inCluster(t, peers, testcluster.Options{Seed: seed}, func(c *cluster) { c.history(rand.New(rand.NewSource(seed)), 8) })
+			inCluster(t, peers, testcluster.Options{Seed: seed}, func(c *cluster) { c.history(rand.New(rand.NewSource(seed)), rounds) })
 		})
 	}
 }

@@ -78,7 +78,7 @@ func (n *network) reaches(a, b string) bool {
 
 // delay is how long the next message travels; inside a machine, no time.
 func (n *network) delay(from, to string) time.Duration {
-	if n.latency == 0 || from == to {
+	if from == to {
 		return 0
 	}
 	n.mu.Lock()

@@ -26,8 +26,6 @@ import (
 
 // Options change what New makes; the zero value is New's.
 type Options struct {
-	// Real is for a cluster outside a bubble: time is real, messages take none, and patience is longer.
-	Real bool
 	// NoNodes leaves out the peers' Nodes, so that nothing but the test changes anything.
 	NoNodes bool
 	// Seed of the messages' delays.
@@ -88,7 +86,7 @@ func NewWith(t *testing.T, n int, o Options) *Cluster {
 	if o.Verbose {
 		level = slog.LevelDebug
 	}
-	if o.Latency == 0 && !o.Real {
+	if o.Latency == 0 {
 		o.Latency = 400 * time.Microsecond
 	}
 	if o.Window == 0 {
@@ -96,9 +94,6 @@ func NewWith(t *testing.T, n int, o Options) *Cluster {
 	}
 	if o.Timing.Heartbeat == 0 {
 		o.Timing.Heartbeat = 150 * time.Millisecond
-		if o.Real {
-			o.Timing.Heartbeat = 2 * time.Second
-		}
 	}
 	c := &Cluster{
 		t: t, opt: o, dir: memoryDir(t), net: newNetwork(o.Seed, o.Latency),
