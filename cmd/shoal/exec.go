@@ -71,7 +71,11 @@ func (c *conn) stream(ctx context.Context, at string, q url.Values, opts remotec
 	for _, base := range c.urls {
 		cfg := *c.rest
 		cfg.Host = base
-		ex, err := remotecommand.NewWebSocketExecutor(&cfg, "GET", base+at+"?"+q.Encode())
+		u, err := url.Parse(base + at + "?" + q.Encode())
+		if err != nil {
+			return err
+		}
+		ex, err := remotecommand.NewSPDYExecutor(&cfg, "POST", u)
 		if err != nil {
 			return err
 		}

@@ -10,13 +10,15 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"shoal/master/auth"
 )
 
 // The application protocols on the one listener. What is none of ours is the API's.
 const (
-	protoRaft   = "shoal-raft/1"   // hashicorp/raft's stream
-	protoPeer   = "shoal-peer/1"   // HTTP/2 between peers
-	protoStream = "shoal-stream/1" // HTTP/1.1 between peers, for requests that upgrade
+	protoRaft   = "shoal-raft/1" // hashicorp/raft's stream
+	protoPeer   = auth.PeerProtocol
+	protoStream = auth.StreamProtocol
 )
 
 // front is what the listener shows: a TLS configuration and a handler, which change once, when a machine that started
@@ -59,12 +61,13 @@ type mux struct {
 	log    *slog.Logger
 	memory *queue // connections from this process
 	http   *queue
+	stream *queue
 	raft   *queue
 }
 
 func newMux(inner net.Listener, cfg *tls.Config, log *slog.Logger) *mux {
 	at := inner.Addr()
-	return &mux{inner: inner, tls: cfg, log: log, memory: newQueue(at), http: newQueue(at), raft: newQueue(at)}
+	return &mux{inner: inner, tls: cfg, log: log, memory: newQueue(at), http: newQueue(at), stream: newQueue(at), raft: newQueue(at)}
 }
 
 // Dial connects to this very peer without the network. The node, the proxy and the DNS reach the API through it, and so
@@ -85,6 +88,7 @@ func (m *mux) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer m.http.Close()
+	defer m.stream.Close()
 	defer m.raft.Close()
 	defer m.memory.Close()
 	all.Go(func() {
@@ -124,8 +128,11 @@ func (m *mux) sort(ctx context.Context, raw net.Conn) {
 		return
 	}
 	to := m.http
-	if conn.ConnectionState().NegotiatedProtocol == protoRaft {
+	switch conn.ConnectionState().NegotiatedProtocol {
+	case protoRaft:
 		to = m.raft
+	case protoStream:
+		to = m.stream
 	}
 	if !to.put(ctx, conn) {
 		_ = conn.Close()

@@ -2,14 +2,17 @@ package peer
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/sync/errgroup"
 
 	"shoal/internal/api"
 	"shoal/internal/pki"
@@ -20,12 +23,55 @@ const masterWait = 5 * time.Second
 
 // serve answers HTTP on the mux's connections until ctx ends, and then lets requests under way end for a moment.
 func (p *Peer) serve(ctx context.Context) error {
-	srv := &http.Server{Handler: p.front, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 5 * time.Minute, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)}
-	h2 := &http2.Server{MaxConcurrentStreams: 1000}
-	if err := http2.ConfigureServer(srv, h2); err != nil {
+	srv := p.httpServer(p.front)
+	if err := http2.ConfigureServer(srv, &http2.Server{MaxConcurrentStreams: 1000}); err != nil {
 		return err
 	}
 	srv.TLSNextProto[protoPeer] = srv.TLSNextProto["h2"]
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return serveUntil(ctx, srv, p.mux.http) })
+	g.Go(func() error { return serveUntil(ctx, p.streamServer(), plain{p.mux.stream}) })
+	return g.Wait()
+}
+
+func (p *Peer) httpServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 5 * time.Minute,
+		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// streamServer speaks HTTP/1.1 on connections of protoStream. net/http closes TLS connections of a protocol that it does
+// not know, so it is shown plain ones, and the TLS state goes beside them.
+func (p *Peer) streamServer() *http.Server {
+	srv := p.httpServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.TLS, _ = r.Context().Value(tlsKey{}).(*tls.ConnectionState)
+		p.front.ServeHTTP(w, r)
+	}))
+	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		state := c.(plainConn).Conn.(*tls.Conn).ConnectionState()
+		return context.WithValue(ctx, tlsKey{}, &state)
+	}
+	return srv
+}
+
+type tlsKey struct{}
+
+// plain hides from net/http that its connections are TLS.
+type plain struct{ net.Listener }
+
+type plainConn struct{ net.Conn }
+
+// Accept implements net.Listener.
+func (l plain) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return plainConn{c}, nil
+}
+
+func serveUntil(ctx context.Context, srv *http.Server, l net.Listener) error {
 	stopped := context.AfterFunc(ctx, func() {
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
@@ -34,7 +80,7 @@ func (p *Peer) serve(ctx context.Context) error {
 		}
 	})
 	defer stopped()
-	if err := srv.Serve(p.mux.http); err != nil && !errors.Is(err, http.ErrServerClosed) && ctx.Err() == nil {
+	if err := srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) && ctx.Err() == nil {
 		return err
 	}
 	return nil

@@ -12,8 +12,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// PeerProtocol is the ALPN name of connections between peers. Only on those are the headers below believed.
-const PeerProtocol = "shoal-peer/1"
+// The ALPN names of connections between peers. Only on those are the headers below believed.
+const (
+	PeerProtocol   = "shoal-peer/1"   // HTTP/2
+	StreamProtocol = "shoal-stream/1" // HTTP/1.1, for requests that upgrade
+)
 
 // Headers in which a peer names the user whose request it forwards.
 const (
@@ -121,7 +124,7 @@ func bearer(r *http.Request) (token string, ok bool, err error) {
 
 // peerOf returns the name of the peer at the other end of a connection between peers, or empty.
 func peerOf(s *tls.ConnectionState) string {
-	if s == nil || s.NegotiatedProtocol != PeerProtocol {
+	if s == nil || s.NegotiatedProtocol != PeerProtocol && s.NegotiatedProtocol != StreamProtocol {
 		return ""
 	}
 	return certUser(s).Node()
