@@ -56,6 +56,7 @@ func (p *Peer) admitOnce(ctx context.Context, req joinRequest) (joinAnswer, erro
 	if err != nil {
 		return joinAnswer{}, failf(http.StatusBadRequest, "csr: %v", err)
 	}
+	p.waitCA(ctx)
 	ca, err := openCA(p.raft, p.id)
 	if err != nil {
 		return joinAnswer{}, failf(http.StatusServiceUnavailable, "%v", err)

@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -10,7 +11,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"time"
 
 	"shoal/consensus/store"
@@ -175,11 +175,12 @@ func (p *Peer) namesAddress() bool {
 
 // ensureAdmin keeps an administrator's certificate in the data directory, for the command line on this machine.
 func (p *Peer) ensureAdmin(ctx context.Context) error {
+	p.admin.Lock()
+	defer p.admin.Unlock()
 	certFile, keyFile := p.dir.join("pki", "admin.crt"), p.dir.join("pki", "admin.key")
-	if b, err := os.ReadFile(certFile); err == nil {
-		if cert, err := pki.ParseCert(b); err == nil && p.now().Before(cert.NotAfter.Add(-pki.ClientLife/3)) {
-			return nil
-		}
+	// A crash between the two files leaves a pair that does not match.
+	if pair, err := tls.LoadX509KeyPair(certFile, keyFile); err == nil && p.now().Before(pair.Leaf.NotAfter.Add(-pki.ClientLife/3)) {
+		return nil
 	}
 	key, err := pki.NewKey()
 	if err != nil {

@@ -16,6 +16,9 @@ import (
 // enter makes this machine a peer of a cluster, unless it is one already: it founds a cluster or joins one (DESIGN D13).
 // After it, the identity and the memory are set.
 func (p *Peer) enter(ctx context.Context) error {
+	if err := p.gossipPortFree(ctx); err != nil {
+		return err
+	}
 	known, was, err := p.dir.read()
 	if err != nil {
 		return err
@@ -35,6 +38,23 @@ func (p *Peer) enter(ctx context.Context) error {
 		return p.join(ctx, self, p.joinAddresses(), credential{caHash: token.CAHash, bearer: token.Bearer()})
 	}
 	return p.found(self)
+}
+
+// gossipPortFree looks early whether gossip will get its port, before anything is founded or a token used.
+func (p *Peer) gossipPortFree(ctx context.Context) error {
+	at := hostPort(p.cfg.API.Address, p.cfg.Gossip.Port)
+	tcp, err := new(net.ListenConfig).Listen(ctx, "tcp", at)
+	if err == nil {
+		var udp net.PacketConn
+		if udp, err = new(net.ListenConfig).ListenPacket(ctx, "udp", at); err == nil {
+			err = udp.Close()
+		}
+		err = errors.Join(err, tcp.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("%w: does another program use port %d? (gossip.port changes ours, the same on every machine)", err, p.cfg.Gossip.Port)
+	}
+	return nil
 }
 
 // resume takes up an identity that the data directory holds.

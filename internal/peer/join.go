@@ -59,6 +59,22 @@ func joinMAC(secret, name string, csr []byte) ([]byte, error) {
 	return mac.Sum(nil), nil
 }
 
+// dialPatience bounds finding and connecting to one of several machines: the next one may answer at once.
+const dialPatience = 3 * time.Second
+
+// reporter says that something goes on failing, once in a while.
+type reporter struct {
+	log  *slog.Logger
+	next time.Time
+}
+
+func (r *reporter) warn(msg string, args ...any) {
+	if now := time.Now(); now.After(r.next) {
+		r.log.Warn(msg, args...)
+		r.next = now.Add(10 * time.Second)
+	}
+}
+
 // refused is an answer that no other try will change.
 type refused struct{ reason string }
 
@@ -71,9 +87,8 @@ func joinCluster(ctx context.Context, addrs []string, c credential, self hello, 
 	if err != nil {
 		return joinAnswer{}, err
 	}
-	wait, silence := 200*time.Millisecond, time.Now()
+	wait, say := 200*time.Millisecond, reporter{log: log}
 	for {
-		var last error
 		for _, addr := range addrs {
 			answer, err := askToJoin(ctx, addr, c.caHash, req)
 			if err == nil {
@@ -86,11 +101,7 @@ func joinCluster(ctx context.Context, addrs []string, c credential, self hello, 
 			if ctx.Err() != nil {
 				return joinAnswer{}, ctx.Err()
 			}
-			last = fmt.Errorf("%s: %w", addr, err)
-		}
-		if time.Since(silence) >= 0 {
-			log.Warn("cannot join yet, trying on", "err", last)
-			silence = time.Now().Add(10 * time.Second)
+			say.warn("cannot join yet, trying on", "at", addr, "err", err)
 		}
 		select {
 		case <-time.After(wait):
@@ -130,11 +141,17 @@ func askToJoin(ctx context.Context, addr, caHash string, req joinRequest) (joinA
 		return joinAnswer{}, err
 	}
 	hr.Header.Set("Content-Type", "application/json")
-	t := &http.Transport{TLSClientConfig: pki.PinnedTLS(caHash, "http/1.1"), DisableKeepAlives: true}
+	t := &http.Transport{
+		TLSClientConfig: pki.PinnedTLS(caHash, "http/1.1"), DisableKeepAlives: true,
+		DialContext: (&net.Dialer{Timeout: dialPatience}).DialContext,
+	}
 	resp, err := t.RoundTrip(hr)
 	if err != nil {
 		var alert tls.AlertError
-		if strings.Contains(err.Error(), "belongs to another cluster") || errors.As(err, &alert) {
+		if strings.Contains(err.Error(), "belongs to another cluster") {
+			return joinAnswer{}, refused{err.Error() + "; make a token in its cluster with: shoal token create"}
+		}
+		if errors.As(err, &alert) {
 			return joinAnswer{}, refused{err.Error()}
 		}
 		return joinAnswer{}, err

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -43,7 +44,8 @@ type Peer struct {
 	memory    memory
 	id        *pki.Identity
 
-	wired     func() // called once the peer shows its certificate
+	admin     sync.Mutex // one at a time gets the administrator's certificate
+	wired     func()     // called once the peer shows its certificate
 	front     *front
 	mux       *mux
 	transport *transport
@@ -85,7 +87,7 @@ func (p *Peer) Run(ctx context.Context) (err error) {
 	paths.Go(func() error { return p.serve(core) })
 	acts := func() error {
 		if err := p.enter(ctx); err != nil {
-			return err
+			return ignoreCancel(err) // told to stop before it was in a cluster
 		}
 		if err := p.wire(ctx); err != nil {
 			return err
@@ -100,7 +102,11 @@ func (p *Peer) Run(ctx context.Context) (err error) {
 	defer stop()
 	err = acts()
 	stopCore()
-	return errors.Join(err, ignoreCancel(paths.Wait()))
+	// A path that broke is the cause of what the roles say.
+	if broken := ignoreCancel(paths.Wait()); broken != nil {
+		return broken
+	}
+	return err
 }
 
 // act runs gossip and the log on core, and the roles above them on ctx. When ctx ends, the roles end, then leadership is

@@ -108,7 +108,7 @@ func (r *rendezvous) decide(ctx context.Context) (verdict, bool, error) {
 // keepGreeting greets one address until it answers.
 func (r *rendezvous) keepGreeting(ctx context.Context, addr string) {
 	wait := 100 * time.Millisecond
-	for told := false; ; {
+	for say := (reporter{log: r.log}); ; {
 		theirs, err := greet(ctx, r.secret, addr, r.mine(false))
 		if err == nil {
 			r.learn(theirs)
@@ -117,9 +117,8 @@ func (r *rendezvous) keepGreeting(ctx context.Context, addr string) {
 		if ctx.Err() != nil {
 			return
 		}
-		if errors.Is(err, errWrongSecret) || !told && wait > time.Second {
-			r.log.Warn("cannot meet a machine yet, trying on", "address", addr, "err", err)
-			told = true
+		if errors.Is(err, errWrongSecret) || wait > time.Second {
+			say.warn("cannot meet a machine yet, trying on", "at", addr, "err", err)
 		}
 		select {
 		case <-time.After(wait):
