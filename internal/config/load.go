@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -88,8 +89,11 @@ func decode(data []byte, file string) (*Config, source, error) {
 	if err != nil && len(errs) == 0 {
 		errs = append(errs, fmt.Errorf("%s: %w", file, err))
 	}
+	unknown := map[string]bool{}
 	for _, key := range md.Undecoded() {
-		if err == nil {
+		unknown[key.String()] = true
+		// What is in an unknown table is as unknown; the table says it all.
+		if err == nil && (len(key) == 1 || !unknown[key[:len(key)-1].String()]) {
 			errs = append(errs, src.errorf(key.String(), "is not a key; %s", suggest(key.String())))
 		}
 	}
@@ -131,7 +135,7 @@ func readSecret(src source, fileKey, path, key string, value *string) error {
 	return nil
 }
 
-// suggest names the key that was probably meant: the same last part in another table, or one letter away.
+// suggest names the key or table that was probably meant: the same last part in another table, or a letter or two away.
 func suggest(key string) string {
 	last := key[strings.LastIndexByte(key, '.')+1:]
 	var close []string
@@ -139,6 +143,9 @@ func suggest(key string) string {
 		kl := k[strings.LastIndexByte(k, '.')+1:]
 		if kl == last || distance(kl, last) <= 2 {
 			close = append(close, k)
+		}
+		if table, _, ok := strings.Cut(k, "."); ok && distance(table, key) <= 2 && !slices.Contains(close, "["+table+"]") {
+			close = append(close, "["+table+"]")
 		}
 	}
 	if len(close) == 0 {
