@@ -7,16 +7,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -31,6 +36,8 @@ type Globals struct {
 	Kubeconfig string   `env:"KUBECONFIG" placeholder:"FILE" help:"Kubeconfig with addresses and credentials."`
 	DataDir    string   `default:"/var/lib/shoal" placeholder:"DIR" help:"Data directory of this machine's peer."`
 	Namespace  string   `short:"n" default:"default" help:"Namespace."`
+
+	warnings io.Writer // where the API's warnings go
 }
 
 // conn talks to the first of several peers that answers.
@@ -38,6 +45,10 @@ type conn struct {
 	urls []string
 	rest *rest.Config // the credentials, as streams want them
 	api  *client.HTTP
+
+	warnings io.Writer
+	mu       sync.Mutex
+	warned   map[string]bool // what has been said need not be said again
 }
 
 // endpoints is where a cluster may be reached and as whom.
@@ -54,7 +65,7 @@ func (g *Globals) connect() (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{rest: &ends.rest}
+	c := &conn{rest: &ends.rest, warnings: g.warnings, warned: map[string]bool{}}
 	for _, list := range g.Peer {
 		for p := range strings.SplitSeq(list, ",") {
 			c.urls = append(c.urls, ends.resolve(p))
@@ -96,6 +107,10 @@ func (g *Globals) discover() (*endpoints, error) {
 		}
 		return e, nil
 	}
+	if _, err := os.Stat(filepath.Join(g.DataDir, "peer.json")); err == nil {
+		return nil, fmt.Errorf("the peer in %s has no administrator's certificate: a machine has one once its peer votes; "+
+			"see what the peer says, or give --kubeconfig FILE (shoal kubeconfig, on a machine whose peer votes)", g.DataDir)
+	}
 	if _, err := os.Stat(lab.Kubeconfig()); err == nil {
 		return fromKubeconfig(lab.Kubeconfig())
 	}
@@ -110,6 +125,9 @@ func (g *Globals) discover() (*endpoints, error) {
 
 func fromKubeconfig(file string) (*endpoints, error) {
 	raw, err := clientcmd.LoadFromFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no kubeconfig %s: give the right one with --kubeconfig (or unset KUBECONFIG), or make one on a peer with: shoal kubeconfig", file)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", file, err)
 	}
@@ -122,8 +140,8 @@ func fromKubeconfig(file string) (*endpoints, error) {
 	if c := raw.Contexts[raw.CurrentContext]; c != nil {
 		current = c.Cluster
 	}
-	for name, cl := range raw.Clusters {
-		e.byName[name] = cl.Server
+	for _, name := range slices.Sorted(maps.Keys(raw.Clusters)) {
+		e.byName[name] = raw.Clusters[name].Server
 		if name == current {
 			e.order = append([]string{name}, e.order...)
 		} else {
@@ -171,10 +189,27 @@ func (c *conn) do(ctx context.Context, r request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.warn(resp.Header["Warning"])
 	if resp.StatusCode >= 400 {
 		return nil, statusError(resp)
 	}
 	return resp, nil
+}
+
+// warn shows the API's warnings, each once.
+func (c *conn) warn(headers []string) {
+	if c.warnings == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	warnings, _ := utilnet.ParseWarningHeaders(headers)
+	for _, w := range warnings {
+		if !c.warned[w.Text] {
+			c.warned[w.Text] = true
+			fmt.Fprintln(c.warnings, "Warning:", w.Text)
+		}
+	}
 }
 
 // statusError reads a metav1.Status, or whatever the body holds.

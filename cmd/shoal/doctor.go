@@ -4,7 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -31,7 +32,7 @@ func (doctorCmd) Run(std streams) error {
 	}
 	say("root", checkRoot())
 	for _, n := range needed {
-		say(n.program, checkProgram(n.program, n.pkg, n.why))
+		say(n.program, checkProgram(n.program, n.pkg, n.why, searchPath(os.Getenv("PATH"))))
 	}
 	say("overlayfs", checkListed("/proc/filesystems", "overlay", "the kernel has no overlayfs: containers' file systems need it"))
 	say("cgroups", checkListed("/proc/mounts", "cgroup", "no cgroup file system is mounted"))
@@ -43,18 +44,26 @@ func (doctorCmd) Run(std streams) error {
 
 // checkMachine is the doctor's verdict as one error, for commands that cannot work otherwise.
 func checkMachine() error {
-	errs := []error{checkRoot()}
-	var missing []string
+	return errors.Join(checkRoot(), checkPrograms(searchPath(os.Getenv("PATH"))))
+}
+
+// checkPrograms names what is missing from path, and the command that installs all of it.
+func checkPrograms(path string) error {
+	var missing, pkgs []string
 	for _, n := range needed {
-		if checkProgram(n.program, n.pkg, n.why) != nil && !contains(missing, n.pkg) {
-			missing = append(missing, n.pkg)
+		if checkProgram(n.program, n.pkg, n.why, path) == nil {
+			continue
+		}
+		missing = append(missing, n.program)
+		if !slices.Contains(pkgs, n.pkg) {
+			pkgs = append(pkgs, n.pkg)
 		}
 	}
-	if len(missing) > 0 {
-		errs = append(errs, fmt.Errorf("missing: %s; install with: apt-get install -y --no-install-recommends %s",
-			strings.Join(missing, ", "), strings.Join(missing, " ")))
+	if len(missing) == 0 {
+		return nil
 	}
-	return errors.Join(errs...)
+	return fmt.Errorf("missing: %s; install with: apt-get install -y --no-install-recommends %s",
+		strings.Join(missing, ", "), strings.Join(pkgs, " "))
 }
 
 func checkRoot() error {
@@ -64,16 +73,25 @@ func checkRoot() error {
 	return nil
 }
 
-func checkProgram(program, pkg, why string) error {
-	if _, err := exec.LookPath(program); err == nil {
-		return nil
-	}
-	for _, dir := range []string{"/usr/sbin/", "/sbin/", "/usr/local/sbin/"} {
-		if _, err := os.Stat(dir + program); err == nil {
+// checkProgram looks for a program in the directories of path.
+func checkProgram(program, pkg, why, path string) error {
+	for _, dir := range filepath.SplitList(path) {
+		if info, err := os.Stat(filepath.Join(dir, program)); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
 			return nil
 		}
 	}
 	return fmt.Errorf("missing (%s); install with: apt-get install -y --no-install-recommends %s", why, pkg)
+}
+
+// searchPath is a PATH with the directories of the system's programs: a shell of su has it without them.
+func searchPath(path string) string {
+	dirs := filepath.SplitList(path)
+	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"} {
+		if !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return strings.Join(dirs, string(filepath.ListSeparator))
 }
 
 func checkListed(file, word, problem string) error {
@@ -85,13 +103,4 @@ func checkListed(file, word, problem string) error {
 		return errors.New(problem)
 	}
 	return nil
-}
-
-func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
 }

@@ -101,6 +101,7 @@ func run(ctx context.Context, args []string, std streams) int {
 		fmt.Fprintf(std.err, "shoal: %v\nSee: shoal --help\n", err)
 		return exitUsage
 	}
+	g.warnings = std.err
 	if err := parsed.Run(&g.Globals, std); err != nil {
 		return report(std.err, err)
 	}

@@ -26,6 +26,10 @@ func (c upCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	if err := checkMachine(); err != nil {
 		return err
 	}
+	// What the peer starts must be found where it was looked for.
+	if err := os.Setenv("PATH", searchPath(os.Getenv("PATH"))); err != nil {
+		return err
+	}
 	cfg, err := c.load(g)
 	if err != nil {
 		return err
