@@ -53,6 +53,9 @@ mount -t proc proc /proc
 mount -t tmpfs tmpfs /run
 mkdir -p /run/lock /run/home
 mount -t overlay overlay -o "lowerdir=/etc,upperdir=$2/etc,workdir=$2/work" /etc
+[ -e /etc/shoal/ours ] || { rm -rf /etc/shoal; mkdir /etc/shoal; touch /etc/shoal/ours; }
+rm -f /etc/hosts /etc/resolv.conf
+touch /etc/hosts && echo nameserver 10.98.0.1 >/etc/resolv.conf
 touch /run/shoal-binary && mount --bind "$3" /run/shoal-binary
 mount -t tmpfs tmpfs /usr/local/bin
 touch /usr/local/bin/shoal && mount --bind /run/shoal-binary /usr/local/bin/shoal
@@ -87,7 +90,7 @@ func bareNetwork(t *testing.T, names ...string) map[string]*bare {
 		n.hosts[name] = fmt.Sprintf("10.98.0.%d", 11+i)
 		n.all = append(n.all, m)
 		machines[name] = m
-		for _, dir := range []string{"etc/shoal", "work", "data"} {
+		for _, dir := range []string{"etc", "work", "data"} {
 			must(t, os.MkdirAll(filepath.Join(m.dir, dir), 0o755))
 		}
 	}
@@ -243,12 +246,12 @@ func (m *bare) write(path, text string) {
 	must(m.t, os.Chmod(fmt.Sprintf("/proc/%d/root%s", m.pid, path), 0o644))
 }
 
-// holds lists the files of the machine's data directory, their names only.
+// holds lists the files of the machine's data directory, their names only. An empty directory may have a lock.
 func (m *bare) holds() string {
 	m.t.Helper()
 	var all []string
 	must(m.t, filepath.WalkDir(filepath.Join(m.dir, "data"), func(p string, d os.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
+		if err == nil && !d.IsDir() && d.Name() != "lock" {
 			all = append(all, strings.TrimPrefix(p, m.dir))
 		}
 		return err
