@@ -47,6 +47,7 @@ func TestEverythingComesBackFromDisk(t *testing.T) {
 					c.Kill(names...)
 				}
 				c.Restart(names...)
+				c.Sync() // the very last entry may be known to be committed only once there is a Master
 				for _, at := range names {
 					c.run(at, "web", 6)
 					if got := c.Registry(at).Revision(); got < rev {
