@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -40,7 +41,7 @@ func (c applyCmd) Run(ctx context.Context, g *Globals, std streams) error {
 		}
 		done, err := c.one(ctx, conn, m)
 		if err != nil {
-			errs = append(errs, m.in(err))
+			errs = append(errs, m.in(plain(err)))
 			continue
 		}
 		if c.Output == "name" {
@@ -52,6 +53,18 @@ func (c applyCmd) Run(ctx context.Context, g *Globals, std streams) error {
 		errs = append(errs, errPartly)
 	}
 	return errors.Join(errs...)
+}
+
+// plain leaves out of an error what only says how the server goes about an apply.
+func plain(err error) error {
+	text, found := strings.CutPrefix(err.Error(), "failed to create typed patch object (")
+	if _, rest, ok := strings.Cut(text, "): "); found && ok {
+		if where, ok := strings.CutSuffix(rest, ": field not declared in schema"); ok {
+			return fmt.Errorf("unknown field %s", where)
+		}
+		return errors.New(rest)
+	}
+	return err
 }
 
 // one applies an object and says what that did: created, configured or unchanged.

@@ -68,7 +68,11 @@ func (g *Globals) connect() (*conn, error) {
 	c := &conn{rest: &ends.rest, warnings: g.warnings, warned: map[string]bool{}}
 	for _, list := range g.Peer {
 		for p := range strings.SplitSeq(list, ",") {
-			c.urls = append(c.urls, ends.resolve(p))
+			u, err := ends.resolve(p)
+			if err != nil {
+				return nil, err
+			}
+			c.urls = append(c.urls, u)
 		}
 	}
 	if len(c.urls) == 0 {
@@ -152,17 +156,24 @@ func fromKubeconfig(file string) (*endpoints, error) {
 }
 
 // resolve turns a --peer value into a URL.
-func (e *endpoints) resolve(peer string) string {
+func (e *endpoints) resolve(peer string) (string, error) {
 	if u, ok := e.byName[peer]; ok {
-		return u
+		return u, nil
 	}
-	if strings.Contains(peer, "://") {
-		return strings.TrimSuffix(peer, "/")
+	full := peer
+	switch _, _, err := net.SplitHostPort(peer); {
+	case strings.Contains(peer, "://"):
+	case err == nil:
+		full = "https://" + peer
+	default:
+		full = "https://" + net.JoinHostPort(strings.Trim(peer, "[]"), fmt.Sprint(config.Default().API.Port))
 	}
-	if _, _, err := net.SplitHostPort(peer); err == nil {
-		return "https://" + peer
+	u, err := url.Parse(full)
+	if err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return "", usagef("--peer %q is no peer: give a name (here: %s), an address, or a URL such as https://10.0.0.5:6443",
+			peer, strings.Join(e.order, ", "))
 	}
-	return "https://" + net.JoinHostPort(peer, fmt.Sprint(config.Default().API.Port))
+	return strings.TrimSuffix(full, "/"), nil
 }
 
 // request is one call of the API.
@@ -186,6 +197,9 @@ func (c *conn) do(ctx context.Context, r request) (*http.Response, error) {
 		header.Set("Content-Type", r.ctype)
 	}
 	resp, err := c.api.Do(ctx, r.method, r.path, r.query, header, r.body)
+	if apierrors.IsServiceUnavailable(err) {
+		return nil, c.unreachable(err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -194,6 +208,13 @@ func (c *conn) do(ctx context.Context, r request) (*http.Response, error) {
 		return nil, statusError(resp)
 	}
 	return resp, nil
+}
+
+// unreachable says what the client's error means for whoever typed the command.
+func (c *conn) unreachable(err error) error {
+	_, cause, _ := strings.Cut(err.Error(), "no API server answers: ")
+	return fmt.Errorf("no peer answers at %s: %s\nIs it up? On its machine: shoal up (in the lab: shoal lab status). Another peer: --peer HOST",
+		strings.Join(c.urls, ", "), cause)
 }
 
 // warn shows the API's warnings, each once.

@@ -11,6 +11,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 )
 
 const tableType = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
@@ -29,6 +31,17 @@ type selection struct {
 	Selector      string   `short:"l" help:"Label selector."`
 	FieldSelector string   `help:"Field selector."`
 	All           bool     `short:"A" name:"all-namespaces" help:"All namespaces."`
+}
+
+// Validate is called when the command line has been read.
+func (s selection) Validate() error {
+	if _, err := labels.Parse(s.Selector); err != nil {
+		return fmt.Errorf("-l %q is no label selector (%w): for example app=web,tier!=db", s.Selector, err)
+	}
+	if _, err := fields.ParseSelector(s.FieldSelector); err != nil {
+		return fmt.Errorf("--field-selector %q is no field selector (%w): for example spec.nodeName=one", s.FieldSelector, err)
+	}
+	return nil
 }
 
 func (s selection) query() url.Values {

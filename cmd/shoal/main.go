@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -98,7 +99,7 @@ func run(ctx context.Context, args []string, std streams) int {
 		return code
 	}
 	if err != nil {
-		fmt.Fprintf(std.err, "shoal: %v\nSee: shoal --help\n", err)
+		fmt.Fprintf(std.err, "shoal: %v\nSee: %s --help\n", err, verb(err))
 		return exitUsage
 	}
 	g.warnings = std.err
@@ -106,6 +107,21 @@ func run(ctx context.Context, args []string, std streams) int {
 		return report(std.err, err)
 	}
 	return 0
+}
+
+// verb returns the command up to the verb at which parsing failed.
+func verb(err error) string {
+	var wrong *kong.ParseError
+	if errors.As(err, &wrong) && wrong.Context != nil {
+		if n := wrong.Context.Selected(); n != nil {
+			words := []string{n.Name}
+			for p := n.Parent; p != nil; p = p.Parent {
+				words = append([]string{p.Name}, words...)
+			}
+			return strings.Join(words, " ")
+		}
+	}
+	return "shoal"
 }
 
 // usageError is a mistake in how a command was called.

@@ -24,8 +24,11 @@ type tokenCreateCmd struct {
 }
 
 func (c tokenCreateCmd) Run(ctx context.Context, g *Globals, std streams) error {
-	if c.Uses < 1 || c.TTL <= 0 {
-		return usagef("--uses and --ttl must be more than 0")
+	if c.Uses < 1 || c.Uses > 1000 {
+		return usagef("--uses must be 1 to 1000, not %d", c.Uses)
+	}
+	if c.TTL < time.Second {
+		return usagef("--ttl must be at least 1s, not %v", c.TTL)
 	}
 	conn, err := g.connect()
 	if err != nil {
