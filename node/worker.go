@@ -213,7 +213,32 @@ func (w *worker) report(d desired, now time.Time) {
 	if w.accepted && (w.saved == nil || w.saved.Pod != d.pod || w.last == nil || !equality.Semantic.DeepEqual(w.last, s)) {
 		w.save(d.pod, s)
 	}
+	w.tellCrashes(d.pod, s)
 	w.last = s
+}
+
+// tellCrashes writes an Event for each container that began to wait for its next run.
+func (w *worker) tellCrashes(p *corev1.Pod, s *corev1.PodStatus) {
+	waits := func(s *corev1.PodStatus) map[string]bool {
+		out := map[string]bool{}
+		if s == nil {
+			return out
+		}
+		for _, list := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses} {
+			for i := range list {
+				if state := list[i].State.Waiting; state != nil && state.Reason == reasonCrashLoop {
+					out[list[i].Name] = true
+				}
+			}
+		}
+		return out
+	}
+	before := waits(w.last)
+	for name := range waits(s) {
+		if !before[name] {
+			w.event(p, corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s in pod %s_%s(%s)", name, p.Name, p.Namespace, p.UID)
+		}
+	}
 }
 
 // save keeps the pod as it is wanted and reported now.
