@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -13,6 +14,7 @@ import (
 	"shoal/consensus/store"
 	"shoal/internal/api"
 	"shoal/internal/pki"
+	"shoal/master/registry"
 )
 
 func peerID(name string) consensus.PeerID { return consensus.PeerID(name) }
@@ -22,7 +24,7 @@ func (p *Peer) lead(ctx context.Context, term uint64) error {
 	if err := p.sealFounder(ctx); err != nil {
 		return fmt.Errorf("seal the CA's key: %w", err)
 	}
-	g, ctx := errgroup.WithContext(ctx)
+	g, ctx := errgroup.WithContext(registry.InTerm(ctx, term))
 	g.Go(func() error { return p.master.Lead(ctx, term) })
 	g.Go(func() error { return p.tend(ctx) })
 	return g.Wait()
@@ -64,15 +66,15 @@ func (p *Peer) sealFounder(ctx context.Context) error {
 func (p *Peer) tend(ctx context.Context) error {
 	for {
 		gossiped, agreed := p.gossip.Changed(), p.raft.Changed()
-		if err := p.addReplicas(ctx); err != nil && ctx.Err() == nil {
-			p.log.Warn("cannot add a peer yet", "err", err)
-		}
-		if err := p.shareCA(ctx); err != nil && ctx.Err() == nil {
-			p.log.Warn("cannot share the CA's key yet", "err", err)
+		var again <-chan time.Time
+		if err := errors.Join(p.addReplicas(ctx), p.shareCA(ctx)); err != nil && ctx.Err() == nil {
+			p.log.Warn("peers cannot be tended yet, will retry", "err", err)
+			again = time.After(time.Second)
 		}
 		select {
 		case <-gossiped:
 		case <-agreed:
+		case <-again:
 		case <-ctx.Done():
 			return nil
 		}

@@ -163,7 +163,7 @@ func (p *Peer) farewell(ctx context.Context) {
 		{"say goodbye", p.gossip.Leave},
 	} {
 		one, cancel := context.WithTimeout(ctx, 3*time.Second)
-		if err := step.do(one); err != nil && ctx.Err() == nil {
+		if err := step.do(one); err != nil && !errors.Is(err, consensus.ErrNotMaster) && ctx.Err() == nil {
 			p.log.Warn("cannot "+step.what, "err", err)
 		}
 		cancel()

@@ -111,14 +111,43 @@ func (t *transport) post(ctx context.Context, name, path string, body []byte) ([
 type raftStream struct {
 	*queue
 	transport *transport
+	alive     func(name string) bool
+	changed   func() <-chan struct{} // closed when alive may answer otherwise
 }
 
-// Dial connects to a peer's raft; its address is its name (DESIGN D10).
+// patience is how long a dial waits for a peer that is away to come back.
+const patience = 15 * time.Second
+
+// Dial connects to a peer's raft; its address is its name (DESIGN D10). hashicorp/raft doubles its pause with each failure, up
+// to ten seconds, and then keeps a peer that is back waiting for so long. So a dial to a peer that is away fails late: it
+// waits for the peer and goes on the moment it is back.
 func (s raftStream) Dial(to consensus.PeerID, timeout time.Duration) (net.Conn, error) {
 	if timeout <= 0 {
 		timeout = dialTimeout
 	}
-	// hashicorp/raft gives no context: the timeout is all that bounds the call.
+	conn, err := s.dial(to, timeout)
+	if err == nil || s.alive(string(to)) {
+		return conn, err
+	}
+	enough := time.NewTimer(patience)
+	defer enough.Stop()
+	for {
+		changed := s.changed()
+		if s.alive(string(to)) {
+			return s.dial(to, timeout)
+		}
+		select {
+		case <-changed:
+		case <-enough.C:
+			return nil, err
+		case <-s.done:
+			return nil, net.ErrClosed
+		}
+	}
+}
+
+func (s raftStream) dial(to consensus.PeerID, timeout time.Duration) (net.Conn, error) {
+	// hashicorp/raft gives no context: the timeout, and the listener's end, are all that bound the call.
 	ctx, cancel := context.WithTimeout(s.background(), timeout)
 	defer cancel()
 	return s.transport.dial(ctx, string(to), protoRaft)

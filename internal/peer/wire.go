@@ -7,6 +7,7 @@ import (
 
 	"shoal/consensus"
 	"shoal/gossip"
+	"shoal/internal/api"
 	"shoal/internal/pki"
 	"shoal/master"
 	"shoal/master/admission"
@@ -22,7 +23,11 @@ func (p *Peer) wire(ctx context.Context) error {
 	}
 	p.raft = consensus.New(consensus.Config{
 		ID: peerID(p.cfg.Name), Dir: p.dir.join("raft"), Bootstrap: p.memory.Founder,
-		Stream: raftStream{queue: p.mux.raft, transport: p.transport}, Peers: caller{p.transport},
+		Stream: raftStream{
+			queue: p.mux.raft, transport: p.transport, changed: p.gossip.Changed,
+			alive: func(name string) bool { return p.Liveness(name) == api.Alive },
+		},
+		Peers:  caller{p.transport},
 		Health: p.health, HealthChanged: p.gossip.Changed, Lead: p.lead, VotersMax: p.cfg.Raft.Voters,
 		Timing: consensus.Timing{
 			Heartbeat: p.cfg.Raft.HeartbeatTimeout, Election: p.cfg.Raft.ElectionTimeout, Commit: p.cfg.Raft.CommitTimeout,
@@ -50,7 +55,7 @@ func (p *Peer) wireGossip() (err error) {
 		Label: p.memory.label(), Keys: p.memory.Keys,
 		Meta: map[string]string{metaAPI: portOf(p.address()), metaVersion: p.version, metaZone: p.cfg.Zone},
 		Seeds: gossip.Seeds{
-			Join:  func() []string { return p.cfg.Join },
+			Join:  func() []string { return hosts(p.cfg.Join) },
 			Known: p.memory.Peers,
 			Remember: func(known map[string]string) {
 				p.memory.Peers = known
@@ -66,6 +71,15 @@ func (p *Peer) wireGossip() (err error) {
 		Log: p.log,
 	})
 	return err
+}
+
+// hosts cuts the ports of API addresses off: gossip has its own.
+func hosts(addrs []string) []string {
+	all := make([]string, len(addrs))
+	for i, a := range addrs {
+		all[i] = host(a)
+	}
+	return all
 }
 
 // wireAPI makes the registry, with admission in front of it, and the API's server.

@@ -198,7 +198,15 @@ func (r *Registry) now() metav1.Time {
 	return t.Rfc3339Copy()
 }
 
+type termKey struct{}
+
+// InTerm returns a context whose writes are refused once the term is over, even if this peer leads again by then.
+func InTerm(ctx context.Context, term uint64) context.Context {
+	return context.WithValue(ctx, termKey{}, term)
+}
+
 func (r *Registry) propose(ctx context.Context, t store.Txn) (store.Result, error) {
+	t.Term, _ = ctx.Value(termKey{}).(uint64)
 	res, err := r.cfg.Log.Propose(ctx, t)
 	return res, fromLog(ctx, err)
 }
