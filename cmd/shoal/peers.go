@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -75,7 +76,7 @@ func (c statusCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	fmt.Fprintf(std.out, "Cluster %s, as %s sees it\n", list.ClusterID, list.Peer)
 	fmt.Fprintf(std.out, "Peers:   %d, %d of them voters\n", len(list.Peers), roles[api.RoleVoter]+roles[api.RoleMaster])
 	if len(away) > 0 {
-		fmt.Fprintf(std.out, "Away:    %v\n", away)
+		fmt.Fprintf(std.out, "Away:    %s\n", strings.Join(away, ", "))
 	}
 	fmt.Fprintf(std.out, "Master:  %s (term %d)\nVersion: %s, revision %d\n", orDash(list.Master), list.Term, list.Version, list.Revision)
 	if err := conn.podSummary(ctx, std); err != nil {
