@@ -78,7 +78,7 @@ func (s *Server) toMaster(w http.ResponseWriter, r *request, next handler) {
 			if forwarded {
 				w.Header().Set(headerNotMaster, "1")
 			}
-			s.fail(w, r, registry.Unavailable("there is no Master to take this write"))
+			s.fail(w, r, registry.Unavailable("there is no Master to take this write: is a majority of the voters up?"))
 			return
 		}
 	}
