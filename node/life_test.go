@@ -1,12 +1,15 @@
 package node
 
 import (
+	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"shoal/internal/api"
@@ -386,11 +389,12 @@ func TestDeadlineEndsThePod(t *testing.T) {
 
 func TestProbesDecide(t *testing.T) {
 	inWorld(t, func(w *world) {
-		healthy, ready := true, false
+		var healthy, ready atomic.Bool
+		healthy.Store(true)
 		w.runtime.OnExec(func(_ runtime.Container, c runtime.ExecConfig) (int, error) {
-			ok := healthy
+			ok := healthy.Load()
 			if c.Command[0] == "ready" {
-				ok = ready
+				ok = ready.Load()
 			}
 			if ok {
 				return 0, nil
@@ -407,22 +411,139 @@ func TestProbesDecide(t *testing.T) {
 		if p := w.get("a"); p.Status.Phase != corev1.PodRunning || api.IsPodReady(p) {
 			t.Fatalf("before it is ready: %s", brief(p))
 		}
-		ready = true
+		ready.Store(true)
 		w.pass(6 * time.Second)
 		w.wantRunning("a")
-		ready = false
+		ready.Store(false)
 		w.pass(6 * time.Second)
 		w.wantRunning("a")
 		w.pass(5 * time.Second)
 		if api.IsPodReady(w.get("a")) {
 			t.Fatal("two failures in a row went unnoticed")
 		}
-		healthy = false
+		healthy.Store(false)
 		w.pass(11 * time.Second)
-		healthy = true
+		healthy.Store(true)
 		w.settle()
 		if n := w.get("a").Status.ContainerStatuses[0].RestartCount; n != 1 {
 			t.Fatalf("%d restarts", n)
+		}
+	})
+}
+
+func TestDeletionCutsAPullShort(t *testing.T) {
+	inWorld(t, func(w *world) {
+		release := w.runtime.Block(fake.ImageOf)
+		defer release()
+		w.pod("a", nil)
+		w.settle()
+		if s := w.get("a").Status.ContainerStatuses[0].State.Waiting; s == nil || s.Reason != "ContainerCreating" {
+			t.Fatalf("waiting: %+v", s)
+		}
+		w.delete("a", 30)
+		w.settle()
+		if w.get("a") != nil {
+			t.Fatal("it is still there")
+		}
+		w.wantNothing()
+	})
+}
+
+func TestFinalizerKeepsTheObjectAndNothingElse(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.pod("a", func(p *corev1.Pod) { p.Finalizers = []string{"example.com/wait"} })
+		w.settle()
+		w.delete("a", 30)
+		w.pass(5 * time.Second)
+		p := w.get("a")
+		if p == nil || p.Status.Phase != corev1.PodFailed || p.Status.ContainerStatuses[0].State.Terminated == nil {
+			t.Fatalf("pod: %s", brief(p))
+		}
+		w.wantNothing()
+		rev := w.api.Rev()
+		w.pass(time.Hour)
+		if w.api.Rev() != rev {
+			t.Fatal("it was written to again and again")
+		}
+		p = p.DeepCopy()
+		p.Finalizers = nil
+		if _, err := w.api.Update(t.Context(), api.Pods, p, client.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		w.settle()
+		if w.get("a") != nil {
+			t.Fatal("it is still there")
+		}
+		if left := loadRecords(w.node.podsDir(), w.node.log); len(left) > 0 {
+			t.Fatalf("left over: %v", left)
+		}
+	})
+}
+
+func TestContainersStopTogether(t *testing.T) {
+	inWorld(t, func(w *world) {
+		p := w.pod("a", func(p *corev1.Pod) {
+			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "d", Image: "app", ImagePullPolicy: corev1.PullIfNotPresent})
+		})
+		w.settle()
+		w.wantRunning("a")
+		w.runtime.IgnoreStop(p.UID, "c")
+		w.runtime.IgnoreStop(p.UID, "d")
+		w.delete("a", 10)
+		w.pass(11 * time.Second)
+		if w.get("a") != nil {
+			t.Fatal("each had a grace of its own")
+		}
+	})
+}
+
+func TestUnreachableAPILosesNoStatus(t *testing.T) {
+	inWorld(t, func(w *world) {
+		p := w.pod("a", nil)
+		w.settle()
+		w.api.Refuse(true)
+		w.runtime.Exit(p.UID, "c", 1)
+		w.pass(time.Minute)
+		if held := w.held(); held[0].Containers[0].Attempt != 1 {
+			t.Fatal("it was not restarted")
+		}
+		w.api.Refuse(false)
+		w.pass(time.Minute)
+		if got := w.wantRunning("a"); got.Status.ContainerStatuses[0].RestartCount != 1 {
+			t.Fatalf("status: %s", brief(got))
+		}
+	})
+}
+
+// behind is a replica that has yet to hear of the last hour: it lists nothing, at revision 1.
+type behind struct{ client.Interface }
+
+func (b behind) List(ctx context.Context, k *api.Kind, o client.ListOptions) (*client.List, error) {
+	if k == api.Pods {
+		return &client.List{ResourceVersion: "1"}, nil
+	}
+	return b.Interface.List(ctx, k, o)
+}
+
+func (b behind) Watch(ctx context.Context, k *api.Kind, o client.ListOptions) (client.Watch, error) {
+	if k == api.Pods {
+		return nil, apierrors.NewServiceUnavailable("not yet")
+	}
+	return b.Interface.Watch(ctx, k, o)
+}
+
+func TestReplicaThatIsBehindStopsNothing(t *testing.T) {
+	inWorld(t, func(w *world) {
+		p := w.pod("a", nil)
+		w.settle()
+		w.halt()
+		w.client = behind{w.api}
+		w.start()
+		w.runtime.Exit(p.UID, "c", 1)
+		w.pass(time.Minute)
+		held := w.held()
+		if len(held) != 1 || held[0].Containers[0].State != runtime.Running {
+			t.Fatalf("held: %+v", held)
 		}
 	})
 }
