@@ -46,9 +46,9 @@ type Config struct {
 	Client  client.Interface
 	Runtime runtime.Interface
 	Network network.Interface
-	// Dir keeps pods/UID across reboots, RunDir does not.
-	Dir, RunDir string
-	DNS         DNS
+	Dir     string // on a disk that survives reboots; pods are in Dir/pods/UID
+	RunDir  string // does not survive reboots; nothing is kept there yet
+	DNS     DNS
 	// Authorizer decides about requests to Server. Nil refuses all.
 	Authorizer server.Authorizer
 	Now        func() time.Time // time.Now when nil
@@ -182,10 +182,34 @@ func (n *Node) follow(ctx context.Context) error {
 		if n.cfg.Now().Sub(begun) > time.Minute {
 			retry.Reset()
 		}
-		if err := retry.Wait(ctx); err != nil {
+		if err := n.awaitRuntime(ctx, retry); err != nil {
 			return err
 		}
 		n.pods.wake("")
+	}
+}
+
+// runtimeGrace is how long the runtime may be away, as when it is restarted, before the node says that it is not ready.
+const runtimeGrace = 10 * time.Second
+
+// awaitRuntime waits until the runtime answers.
+func (n *Node) awaitRuntime(ctx context.Context, retry *client.Backoff) error {
+	since, said := n.cfg.Now(), false
+	for {
+		if err := retry.Wait(ctx); err != nil {
+			return err
+		}
+		_, err := n.cfg.Runtime.Pods(ctx)
+		if err == nil {
+			if said {
+				n.setNotReady("")
+			}
+			return nil
+		}
+		if why, _ := n.readiness(); why == "" && n.cfg.Now().Sub(since) >= runtimeGrace {
+			said = true
+			n.setNotReady("container runtime is down: " + err.Error())
+		}
 	}
 }
 

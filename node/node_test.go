@@ -119,7 +119,7 @@ func (w *world) start() {
 	}
 	w.node = New(Config{
 		Machine: Machine{Name: me, Addresses: []string{"192.0.2.1"}, Version: "v0"},
-		Client:  c, Runtime: w.runtime, Network: w.network, Dir: w.dir, RunDir: w.dir,
+		Client:  c, Runtime: w.runtime, Network: w.network, Dir: w.dir,
 		DNS: DNS{Servers: []string{"10.43.0.10"}}, Detector: &w.seen,
 	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
@@ -296,4 +296,23 @@ func readyOf(n *corev1.Node) corev1.NodeCondition {
 		}
 	}
 	return corev1.NodeCondition{}
+}
+
+func TestNodeIsNotReadyWhileTheRuntimeIsAway(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, api: mastertest.New(t), runtime: fake.New(nil), network: newLinks(), dir: dir}
+		for range 12 {
+			w.runtime.Fail(fake.Pods, errors.New("not yet"))
+		}
+		t.Cleanup(w.halt)
+		w.start()
+		if c := readyOf(w.theNode()); c.Status != corev1.ConditionFalse || c.Reason != "KubeletNotReady" {
+			t.Fatalf("ready: %+v", c)
+		}
+		w.pass(time.Minute)
+		if c := readyOf(w.theNode()); c.Status != corev1.ConditionTrue {
+			t.Fatalf("ready: %+v", c)
+		}
+	})
 }
