@@ -1,7 +1,6 @@
 package consensus
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log"
@@ -45,18 +44,29 @@ func levelOf(level hclog.Level, msg string) slog.Level {
 
 // Log implements hclog.Logger.
 func (l *logger) Log(level hclog.Level, msg string, args ...any) {
-	ctx := context.TODO()
-	lv := levelOf(level, msg)
-	if !l.log.Enabled(ctx, lv) {
-		return
-	}
 	all := append(append([]any{}, l.args...), args...)
 	for i, a := range all {
 		if f, ok := a.(hclog.Format); ok && len(f) > 0 {
-			all[i] = fmt.Sprintf(fmt.Sprint(f[0]), f[1:]...)
+			all[i] = format(f)
 		}
 	}
-	l.log.Log(ctx, lv, "raft: "+msg, all...)
+	msg = "raft: " + msg
+	switch levelOf(level, msg[len("raft: "):]) {
+	case slog.LevelError:
+		l.log.Error(msg, all...)
+	case slog.LevelInfo:
+		l.log.Info(msg, all...)
+	default:
+		l.log.Debug(msg, all...)
+	}
+}
+
+// format is formatted only when it is written.
+type format hclog.Format
+
+// LogValue implements slog.LogValuer.
+func (f format) LogValue() slog.Value {
+	return slog.StringValue(fmt.Sprintf(fmt.Sprint(f[0]), f[1:]...))
 }
 
 // The rest implements hclog.Logger.
@@ -68,8 +78,8 @@ func (l *logger) Warn(msg string, args ...any)  { l.Log(hclog.Warn, msg, args...
 func (l *logger) Error(msg string, args ...any) { l.Log(hclog.Error, msg, args...) }
 
 func (l *logger) IsTrace() bool { return false }
-func (l *logger) IsDebug() bool { return l.log.Enabled(context.TODO(), slog.LevelDebug) }
-func (l *logger) IsInfo() bool  { return l.IsDebug() }
+func (l *logger) IsDebug() bool { return true }
+func (l *logger) IsInfo() bool  { return true }
 func (l *logger) IsWarn() bool  { return true }
 func (l *logger) IsError() bool { return true }
 

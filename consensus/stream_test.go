@@ -75,8 +75,12 @@ func overWires(tb testing.TB, n int) []*Peer {
 		})
 		<-p.Ready()
 		out = append(out, p)
-		for _, ok := out[0].Leader(); !ok; _, ok = out[0].Leader() {
-			<-out[0].Changed()
+		for {
+			changed := out[0].Changed()
+			if _, ok := out[0].Leader(); ok {
+				break
+			}
+			<-changed
 		}
 		if err := out[0].AddPeer(ctx, id); err != nil {
 			tb.Fatal(err)
