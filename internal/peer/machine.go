@@ -65,7 +65,7 @@ func newMachine(ctx context.Context, p *Peer) (*machine, error) {
 		Machine: node.Machine{
 			Name: p.cfg.Name, Addresses: []string{p.advertise.String()}, Zone: p.cfg.Zone, Version: p.version, ContainerRuntime: "containerd://",
 		},
-		Client: c, Runtime: m.runtime, Network: m.network, Dir: p.cfg.DataDir, RunDir: p.cfg.RunDir,
+		Client: c, Runtime: m.runtime, Network: m.network, Dir: p.cfg.DataDir,
 		DNS:        node.DNS{Servers: []string{first.String(), second.String()}, Domain: p.cfg.Network.Domain},
 		Authorizer: podAuthority{newAuthority(p)}, Now: p.now, Log: p.log,
 	})
