@@ -32,7 +32,7 @@ type network struct {
 }
 
 // bare is a machine with an operating system, the packages that Shoal needs and the shoal binary, and nothing else: its own
-// processes, mounts, network, host name, /etc, /run and /var/lib/shoal. Everything of it ends with its first process,
+// processes, mounts, network, host name, cgroups, /etc, /run and /var/lib/shoal. Everything of it ends with its first process,
 // which ends with the test's.
 type bare struct {
 	t      *testing.T
@@ -61,6 +61,7 @@ mount -t tmpfs tmpfs /usr/local/bin
 touch /usr/local/bin/shoal && mount --bind /run/shoal-binary /usr/local/bin/shoal
 mount -t tmpfs tmpfs /var/lib
 mkdir -p /var/lib/shoal && mount --bind "$2/data" /var/lib/shoal
+for h in /sys/fs/cgroup/* /sys/fs/cgroup; do [ ! -d "$h/bare/$1" ] || mount --bind "$h/bare/$1" "$h"; done
 hostname "$1"
 echo up
 read off || true`
@@ -261,7 +262,7 @@ func (m *bare) holds() string {
 
 // command prepares a program to be started on the machine.
 func (m *bare) command(ctx context.Context, args ...string) *exec.Cmd {
-	enter := "for f in /sys/fs/cgroup/*/bare/" + m.name + "/cgroup.procs /sys/fs/cgroup/bare/" + m.name + `/cgroup.procs; do [ ! -e $f ] || echo 0 >$f; done; exec "$@"`
+	const enter = `for f in /sys/fs/cgroup/*/cgroup.procs /sys/fs/cgroup/cgroup.procs; do [ ! -e $f ] || echo 0 >$f; done; exec "$@"`
 	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", enter, "sh"}, args...)...)
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/run/home"}
 	cmd.Dir = "/"
