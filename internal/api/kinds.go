@@ -8,8 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/api/validation"
-	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -150,8 +150,16 @@ func endpointSliceRow(k *Kind) {
 	k.Generation = true
 }
 
+// pathSegment wants what can stand between two slashes of a URL.
+func pathSegment(name string, prefix bool) []string {
+	if prefix {
+		return content.IsPathSegmentPrefix(name)
+	}
+	return content.IsPathSegmentName(name)
+}
+
 func eventRow(k *Kind) {
-	k.ValidateName = path.ValidatePathSegmentName
+	k.ValidateName = pathSegment
 	k.CreateOnUpdate = true
 	k.Validate, k.ValidateUpdate = check(validateEvent), compare(func(updated, _ *corev1.Event) field.ErrorList { return validateEvent(updated) })
 	k.Fields = fieldSet(eventFields)

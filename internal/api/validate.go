@@ -47,14 +47,6 @@ func isQualifiedName(s string, at *field.Path) field.ErrorList {
 	return each(at, s, validation.IsQualifiedName(s))
 }
 
-// nameRequired wants a name of another object.
-func nameRequired(s string, at *field.Path) field.ErrorList {
-	if s == "" {
-		return field.ErrorList{field.Required(at, "")}
-	}
-	return isSubdomain(s, at)
-}
-
 func isPort(n int32, at *field.Path) field.ErrorList {
 	return each(at, n, validation.IsValidPortNum(int(n)))
 }

@@ -17,15 +17,14 @@ import (
 
 // usage is what a peer and its machine take.
 type usage struct {
-	cpu        time.Duration // of all processes of the machine since they started
-	rss        int64         // of the shoal process, bytes
-	pss        int64         // of all processes of the machine
-	goroutines int
-	files      int // open in the shoal process
-	mounts     int
-	cgroups    int
-	chains     int
-	links      int
+	cpu     time.Duration // of all processes of the machine since they started
+	rss     int64         // of the shoal process, bytes
+	pss     int64         // of all processes of the machine
+	files   int           // open in the shoal process
+	mounts  int
+	cgroups int
+	chains  int
+	links   int
 }
 
 // usageOf looks at a machine of the lab from outside.

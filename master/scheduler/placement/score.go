@@ -21,9 +21,8 @@ const (
 
 // Chooser finds the best node for one pod after another. It reuses memory; not safe for concurrent use.
 type Chooser struct {
-	rand     *rand.Rand
-	fits     []*Node
-	failures map[string]int
+	rand *rand.Rand
+	fits []*Node
 }
 
 // NewChooser returns a Chooser that breaks ties by r.

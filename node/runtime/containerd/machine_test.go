@@ -115,13 +115,6 @@ func (m *machine) boot() {
 	}
 }
 
-// restart ends the runtime and starts another, as a peer's restart does.
-func (m *machine) restart() {
-	m.t.Helper()
-	m.stop()
-	m.boot()
-}
-
 func (m *machine) stop() {
 	m.t.Helper()
 	m.cancel()
