@@ -198,5 +198,5 @@ func (p *Peer) ensureAdmin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(writeFile(keyFile, pem), writeFile(certFile, chain))
+	return errors.Join(pki.WriteFile(keyFile, pem, 0o600), pki.WriteFile(certFile, chain, 0o600))
 }

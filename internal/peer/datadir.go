@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"shoal/internal/pki"
 )
 
 // memory is what a peer knows of itself between starts: peer.json in its data directory.
@@ -72,32 +74,7 @@ func (d *dataDir) write(m memory) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(d.join("peer.json"), b)
-}
-
-// writeFile replaces a file with mode 0600 so that a crash leaves the old or the new content.
-func writeFile(path string, b []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(b)
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return pki.WriteFile(d.join("peer.json"), b, 0o600)
 }
 
 // label keeps clusters, and what a recovery left behind, out of each other's gossip.

@@ -150,7 +150,7 @@ func (p *Peer) found(self hello) error {
 	}
 	p.memory = memory{Name: self.Name, ClusterID: p.id.ClusterID(), Keys: [][]byte{gossipKey}, Founder: true}
 	p.log.Info("founded a cluster", "id", p.memory.ClusterID)
-	return errors.Join(writeFile(p.caKeyFile(), caKey), p.id.Save(p.dir.join("pki")), p.dir.write(p.memory))
+	return errors.Join(pki.WriteFile(p.caKeyFile(), caKey, 0o600), p.id.Save(p.dir.join("pki")), p.dir.write(p.memory))
 }
 
 func (p *Peer) caKeyFile() string { return p.dir.join("pki", "ca.key") }

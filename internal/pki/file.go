@@ -6,8 +6,9 @@ import (
 	"path/filepath"
 )
 
-// writeFile replaces a file so that a crash leaves the old content or the new, whole.
-func writeFile(path string, data []byte, mode os.FileMode) (err error) {
+// WriteFile replaces a file so that a crash leaves the old content or the new, whole. It makes missing directories, for their
+// owner alone.
+func WriteFile(path string, data []byte, mode os.FileMode) (err error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err

@@ -82,10 +82,10 @@ func (i *Identity) Save(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(dir, identityFile), append(data, i.ChainPEM()...), 0o600); err != nil {
+	if err := WriteFile(filepath.Join(dir, identityFile), append(data, i.ChainPEM()...), 0o600); err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(dir, caFile), i.CAPEM(), 0o644)
+	return WriteFile(filepath.Join(dir, caFile), i.CAPEM(), 0o644)
 }
 
 // Replace puts a new certificate in the place of the old: new connections use it at once. It must be for the same key and
