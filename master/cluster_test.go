@@ -19,14 +19,16 @@ import (
 	"shoal/internal/api"
 	"shoal/internal/client"
 	"shoal/master"
-	"shoal/master/mastertest"
+	"shoal/master/registry"
+	"shoal/master/registry/registrytest"
 )
 
 // cluster is a registry with Masters that come and go, and Nodes whose peers do what peers do. It lives in a synctest
 // bubble: settle returns when everybody has nothing left to do, and time moves only when a test waits.
 type cluster struct {
 	*testing.T
-	*mastertest.Registry
+	*registry.Registry
+	log      *registrytest.Log
 	live     *liveness
 	detector client.MutationDetector
 	stop     func()
@@ -41,7 +43,8 @@ const (
 func inCluster(t *testing.T, n int, f func(c *cluster)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		c := &cluster{T: t, Registry: mastertest.New(t), live: newLiveness()}
+		c := &cluster{T: t, live: newLiveness()}
+		c.Registry, c.log = registrytest.New(t)
 		for i := range n {
 			c.addNode(fmt.Sprint("node-", i), "4")
 		}
@@ -56,11 +59,14 @@ func inCluster(t *testing.T, n int, f func(c *cluster)) {
 	})
 }
 
+// rev is the store's revision.
+func (c *cluster) rev() uint64 { return uint64(c.log.Store().Rev()) }
+
 // lead makes a Master for a term, which c.stop ends.
 func (c *cluster) lead(term uint64) {
 	c.Helper()
 	m := master.New(master.Config{
-		Client: c.Registry, Liveness: c.live, PodCIDR: mastertest.PodCIDR, ServiceCIDR: mastertest.ServiceCIDR,
+		Client: c.Registry, Liveness: c.live, PodCIDR: registrytest.PodCIDR, ServiceCIDR: registrytest.ServiceCIDR,
 		EvictionGrace: evictionGrace, AgentGrace: agentGrace, Detector: &c.detector,
 	})
 	c.stop = c.background("lead", func(ctx context.Context) error { return m.Lead(ctx, term) })

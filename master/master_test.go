@@ -40,11 +40,11 @@ func TestANewClusterGetsWhatEveryClusterHas(t *testing.T) {
 			}
 		}
 		// A second term of a settled cluster writes nothing.
-		before := c.Rev()
+		before := c.rev()
 		c.stop()
 		c.lead(2)
 		c.settle()
-		if after := c.Rev(); after != before {
+		if after := c.rev(); after != before {
 			t.Errorf("the second term made %d writes", after-before)
 		}
 	})
@@ -148,7 +148,7 @@ func TestLeadershipMovingMidWayMakesNoPodTwice(t *testing.T) {
 			c.scale("web", want)
 			for writes := range uint64(20) { // end each term after a few writes more than the last
 				ctx, cancel := context.WithTimeout(c.Context(), time.Second) // when all is done
-				_ = c.WaitRevision(ctx, c.Rev()+writes/2)
+				_ = c.WaitRevision(ctx, c.rev()+writes/2)
 				cancel()
 				c.stop()
 				term++

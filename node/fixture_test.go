@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -12,8 +11,6 @@ import (
 )
 
 func quantity(s string) resource.Quantity { return resource.MustParse(s) }
-
-func contains(list []string, s string) bool { return slices.Contains(list, s) }
 
 // unreachable is an API that cannot be listed or watched.
 type unreachable struct{ client.Interface }

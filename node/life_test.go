@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -333,7 +334,7 @@ func TestConfigMapThatComesLaterStartsThePod(t *testing.T) {
 		w.settle()
 		w.wantRunning("a")
 		c, _ := w.runtime.Container(p.UID, "c")
-		if !contains(c.Env, "X=v") {
+		if !slices.Contains(c.Env, "X=v") {
 			t.Fatalf("environment: %q", c.Env)
 		}
 	})
@@ -460,9 +461,9 @@ func TestFinalizerKeepsTheObjectAndNothingElse(t *testing.T) {
 			t.Fatalf("pod: %s", brief(p))
 		}
 		w.wantNothing()
-		rev := w.api.Rev()
+		rev := w.rev()
 		w.pass(time.Hour)
-		if w.api.Rev() != rev {
+		if w.rev() != rev {
 			t.Fatal("it was written to again and again")
 		}
 		p = p.DeepCopy()
@@ -501,13 +502,13 @@ func TestUnreachableAPILosesNoStatus(t *testing.T) {
 	inWorld(t, func(w *world) {
 		p := w.pod("a", nil)
 		w.settle()
-		w.api.Refuse(true)
+		w.log.SetMaster(false)
 		w.runtime.Exit(p.UID, "c", 1)
 		w.pass(time.Minute)
 		if held := w.held(); held[0].Containers[0].Attempt != 1 {
 			t.Fatal("it was not restarted")
 		}
-		w.api.Refuse(false)
+		w.log.SetMaster(true)
 		w.pass(time.Minute)
 		if got := w.wantRunning("a"); got.Status.ContainerStatuses[0].RestartCount != 1 {
 			t.Fatalf("status: %s", brief(got))

@@ -15,9 +15,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"shoal/consensus/store"
 	"shoal/internal/api"
 	"shoal/internal/client"
-	"shoal/master/mastertest"
+	"shoal/master/registry"
+	"shoal/master/registry/registrytest"
 	"shoal/node/runtime"
 	"shoal/node/runtime/fake"
 )
@@ -81,7 +83,8 @@ func (n *links) attached() int {
 // world is a node with everything around it, inside a bubble of virtual time.
 type world struct {
 	t       *testing.T
-	api     *mastertest.Registry
+	api     *registry.Registry
+	log     *registrytest.Log
 	runtime *fake.Runtime
 	network *links
 	dir     string
@@ -93,11 +96,20 @@ type world struct {
 
 const me = "peer-1"
 
+func newWorld(t *testing.T, dir string) *world {
+	w := &world{t: t, runtime: fake.New(nil), network: newLinks(), dir: dir}
+	w.api, w.log = registrytest.New(t)
+	return w
+}
+
+// rev is the store's revision.
+func (w *world) rev() store.Rev { return w.log.Store().Rev() }
+
 // inWorld runs f in a world whose node runs.
 func inWorld(t *testing.T, f func(w *world)) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, api: mastertest.New(t), runtime: fake.New(nil), network: newLinks(), dir: dir}
+		w := newWorld(t, dir)
 		w.runtime.AddImage(runtime.Image{Name: "app"})
 		for _, ns := range []string{"default"} {
 			w.create(api.Namespaces, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}})
@@ -272,9 +284,9 @@ func TestNodeRegistersAndComesBack(t *testing.T) {
 		if c := readyOf(w.theNode()); c.Status != corev1.ConditionTrue {
 			t.Fatalf("ready: %+v", c)
 		}
-		rev := w.api.Rev()
+		rev := w.rev()
 		w.pass(time.Hour)
-		if now := w.api.Rev(); now != rev {
+		if now := w.rev(); now != rev {
 			t.Fatalf("an idle node wrote: revision %d to %d", rev, now)
 		}
 	})
@@ -301,7 +313,7 @@ func readyOf(n *corev1.Node) corev1.NodeCondition {
 func TestNodeIsNotReadyWhileTheRuntimeIsAway(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, api: mastertest.New(t), runtime: fake.New(nil), network: newLinks(), dir: dir}
+		w := newWorld(t, dir)
 		for range 12 {
 			w.runtime.Fail(fake.Pods, errors.New("not yet"))
 		}

@@ -19,7 +19,8 @@ import (
 
 	"shoal/internal/api"
 	"shoal/internal/client"
-	"shoal/master/mastertest"
+	"shoal/master/registry"
+	"shoal/master/registry/registrytest"
 )
 
 // flaky is a backend whose lists and watches fail or end when told.
@@ -71,7 +72,8 @@ func (f *flaky) cut(err error) {
 
 type cacheTest struct {
 	*testing.T
-	registry *mastertest.Registry
+	registry *registry.Registry
+	log      *registrytest.Log
 	flaky    *flaky
 	cache    *client.Cache[*corev1.ConfigMap]
 	seen     []string
@@ -81,8 +83,8 @@ type cacheTest struct {
 func inCacheTest(t *testing.T, c client.CacheConfig, f func(*cacheTest)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := mastertest.New(t)
-		ct := &cacheTest{T: t, registry: r, flaky: &flaky{Interface: r}}
+		r, log := registrytest.New(t)
+		ct := &cacheTest{T: t, registry: r, log: log, flaky: &flaky{Interface: r}}
 		c.Client, c.Kind = ct.flaky, api.ConfigMaps
 		ct.cache = client.NewCache[*corev1.ConfigMap](c)
 		ct.cache.OnChange(func(old, now *corev1.ConfigMap) {
@@ -190,7 +192,7 @@ func TestACacheDeliversTheDifferenceWhenHistoryIsGone(t *testing.T) {
 			c.put("e", fmt.Sprint(i))
 		}
 		synctest.Wait()
-		c.registry.Compact(c.T)
+		c.log.Compact()
 		c.flaky.cut(nil)
 		<-time.After(time.Minute)
 		c.wantSeen("a1>a3", "b1>-", "c1>-", "->c9", "->e1199")
@@ -224,7 +226,7 @@ func TestWaitForShowsOnesOwnWrite(t *testing.T) {
 func TestWaitForSeesProgressWithoutChanges(t *testing.T) {
 	o := client.ListOptions{Namespace: "elsewhere"}
 	synctest.Test(t, func(t *testing.T) {
-		r := mastertest.New(t)
+		r, _ := registrytest.New(t)
 		cache := client.NewCache[*corev1.ConfigMap](client.CacheConfig{Client: r, Kind: api.ConfigMaps, ListOptions: o})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
@@ -312,7 +314,8 @@ func (ended) Close()                                       {}
 
 func TestWatchesThatEndAtOnceArePaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := &ending{Interface: mastertest.New(t)}
+		r, _ := registrytest.New(t)
+		e := &ending{Interface: r}
 		cache := client.NewCache[*corev1.ConfigMap](client.CacheConfig{Client: e, Kind: api.ConfigMaps})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()

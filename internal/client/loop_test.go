@@ -13,7 +13,7 @@ import (
 
 	"shoal/internal/api"
 	"shoal/internal/client"
-	"shoal/master/mastertest"
+	"shoal/master/registry/registrytest"
 )
 
 func contextWithTimeout(t *testing.T, d time.Duration) (context.Context, context.CancelFunc) {
@@ -93,7 +93,7 @@ func TestAnErrorBringsAKeyBackAndSuccessAfterItsTime(t *testing.T) {
 
 func TestEqualEventsAreFolded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := mastertest.New(t)
+		r, _ := registrytest.New(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		rec := client.NewRecorder(client.RecorderConfig{Client: r, Component: "test"})
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "p", UID: "u"}}

@@ -16,7 +16,8 @@ import (
 
 	"shoal/internal/api"
 	"shoal/internal/client"
-	"shoal/master/mastertest"
+	"shoal/master/registry"
+	"shoal/master/registry/registrytest"
 	"shoal/master/scheduler"
 )
 
@@ -35,7 +36,7 @@ func (f *failing) Create(ctx context.Context, k *api.Kind, o runtime.Object, opt
 
 type rig struct {
 	testing.TB
-	*mastertest.Registry
+	*registry.Registry
 	backend *failing
 	pods    *client.Cache[*corev1.Pod]
 	bound   chan struct{} // closed when want pods are bound
@@ -45,7 +46,7 @@ type rig struct {
 // newRig runs a scheduler over an empty registry. f may change the registry before the scheduler starts.
 func newRig(t testing.TB, f func(r *rig)) *rig {
 	t.Helper()
-	reg := mastertest.New(t)
+	reg, _ := registrytest.New(t)
 	r := &rig{TB: t, Registry: reg, backend: &failing{Interface: reg}, bound: make(chan struct{})}
 	if f != nil {
 		f(r)

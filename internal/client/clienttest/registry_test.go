@@ -4,12 +4,12 @@ import (
 	"testing"
 
 	"shoal/internal/client/clienttest"
-	"shoal/master/mastertest"
+	"shoal/master/registry/registrytest"
 )
 
 func TestRegistryInProcess(t *testing.T) {
 	clienttest.Run(t, func(t *testing.T) clienttest.Backend {
-		r := mastertest.New(t)
-		return clienttest.Backend{Client: r, Compact: func(t *testing.T) { r.Compact(t) }}
+		r, log := registrytest.New(t)
+		return clienttest.Backend{Client: r, Compact: func(*testing.T) { log.Compact() }}
 	})
 }

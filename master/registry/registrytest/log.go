@@ -13,6 +13,12 @@ import (
 	"shoal/master/registry"
 )
 
+// Ranges that Services and pods get their addresses from.
+var (
+	ServiceCIDR = netip.MustParsePrefix("10.43.0.0/16")
+	PodCIDR     = netip.MustParsePrefix("10.64.0.0/10") // room for thousands of Nodes
+)
+
 // Log is a registry.Log without a network. The zero value is not usable; use NewLog.
 type Log struct {
 	st *store.Store
@@ -83,7 +89,7 @@ func (l *Log) quorum(ctx context.Context) error {
 	back := l.noQuorum
 	l.mu.Unlock()
 	if back == nil {
-		return nil
+		return context.Cause(ctx) // nil unless ctx has ended
 	}
 	select {
 	case <-back:
@@ -132,8 +138,9 @@ func (l *Log) LoseAnswers(n int) {
 func Config(l registry.Log) registry.Config {
 	return registry.Config{
 		Log:         l,
-		ServiceCIDR: netip.MustParsePrefix("10.43.0.0/16"),
-		PodCIDR:     netip.MustParsePrefix("10.244.0.0/15"),
+		ServiceCIDR: ServiceCIDR,
+		PodCIDR:     PodCIDR,
+		Window:      64, // small, so that tests get past it
 	}
 }
 
