@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -93,7 +94,7 @@ func running(t testing.TB, c client.Interface, app string, n int, limit time.Dur
 		}
 		ready := 0
 		for _, p := range all {
-			if p.DeletionTimestamp == nil && p.Status.Phase == corev1.PodRunning && api.IsPodReady(p) && !contains(not, p.Spec.NodeName) {
+			if p.DeletionTimestamp == nil && p.Status.Phase == corev1.PodRunning && api.IsPodReady(p) && !slices.Contains(not, p.Spec.NodeName) {
 				ready++
 			}
 		}
@@ -114,15 +115,6 @@ func gone(t testing.TB, c client.Interface, app string, limit time.Duration) tim
 		}
 		return err
 	})
-}
-
-func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
 }
 
 // asked is what an asking pod found.
