@@ -13,7 +13,7 @@ import (
 	"shoal/internal/pki"
 )
 
-// enter makes this machine a peer of a cluster, unless it is one already: it founds a cluster or joins one (DESIGN D13).
+// enter makes this machine a peer of a cluster, unless it is one already: it founds a cluster or joins one (DESIGN.md, "entering").
 // After it, the identity and the memory are set.
 func (p *Peer) enter(ctx context.Context) error {
 	if err := p.gossipPortFree(ctx); err != nil {

@@ -20,7 +20,7 @@ import (
 	"shoal/internal/pki"
 )
 
-// joinPath is where a machine asks to be let in (DESIGN D13).
+// joinPath is where a machine asks to be let in (DESIGN.md, "entering").
 const joinPath = "/shoal/v1/join"
 
 // joinRequest asks for a certificate. Either Bearer (a token's id and secret) or Secret proves that it may have one.

@@ -12,7 +12,7 @@ import (
 )
 
 // rendezvous lets machines that were started with identical files, and no first one among them, agree on who founds
-// the cluster (DESIGN D13): when all expected machines have no data and know of the same set, the lowest name founds and the
+// the cluster (DESIGN.md, "entering"): when all expected machines have no data and know of the same set, the lowest name founds and the
 // others join it.
 type rendezvous struct {
 	self   hello // Name, Address and Expect
