@@ -44,10 +44,10 @@ type Config struct {
 
 // Timing of Raft; zero values are replaced by the defaults given.
 type Timing struct {
-	Heartbeat time.Duration // silence of the leader after which a follower stands for election, up to twice this; 300 ms
+	Heartbeat time.Duration // silence of the leader after which a follower stands for election, up to twice this; 1 s
 	Election  time.Duration // a candidate's patience; as Heartbeat
-	Lease     time.Duration // silence of a majority after which a leader steps down, at most Heartbeat; as Heartbeat
-	Commit    time.Duration // followers hear of commits at least this often; 50 ms
+	Lease     time.Duration // silence of a majority after which a leader steps down, at most Heartbeat; half of it
+	Commit    time.Duration // followers hear of commits at least this often; 250 ms
 	Call      time.Duration // patience for one answer of another peer; 2 s
 
 	SnapshotEvery time.Duration // how often the next is looked at; 30 s
@@ -80,10 +80,10 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	t := &c.Timing
-	def(&t.Heartbeat, 300*time.Millisecond)
+	def(&t.Heartbeat, time.Second)
 	def(&t.Election, t.Heartbeat)
-	def(&t.Lease, t.Heartbeat)
-	def(&t.Commit, 50*time.Millisecond)
+	def(&t.Lease, t.Heartbeat/2)
+	def(&t.Commit, 250*time.Millisecond)
 	def(&t.Call, 2*time.Second)
 	def(&t.SnapshotEvery, 30*time.Second)
 	if t.SnapshotLogs == 0 {

@@ -42,6 +42,7 @@ func (p *Peer) Run(ctx context.Context) error {
 	g.Go(func() error { return p.confirms.run(gctx, p.Changed) })
 	g.Go(func() error { return p.asks.run(gctx, p.Changed) })
 	g.Go(func() error { return p.observe(gctx, seen) })
+	g.Go(func() error { return p.hurry(gctx) })
 	g.Go(func() error {
 		select {
 		case err := <-p.fatal:

@@ -17,6 +17,7 @@ import (
 
 	"shoal/consensus"
 	"shoal/gossip"
+	"shoal/internal/api"
 	"shoal/internal/config"
 	"shoal/internal/pki"
 	"shoal/master"
@@ -120,6 +121,12 @@ func (p *Peer) act(ctx, core context.Context, paths *errgroup.Group) error {
 	roles.Go(func() error { return p.machine.run(ctx) })
 	roles.Go(func() error { return p.renewals(ctx) })
 	roles.Go(func() error { return p.announce(ctx) })
+	roles.Go(func() error {
+		return p.transport.cutAway(ctx, p.gossip.Changed, func(name string) bool {
+			state := p.Liveness(name)
+			return state == api.Silent || state == api.Gone
+		})
+	})
 	err := ignoreCancel(roles.Wait())
 	p.farewell(core)
 	return err

@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -27,16 +30,19 @@ type transport struct {
 
 	h2 *http2.Transport // requests, many on one connection
 	h1 *http.Transport  // requests that upgrade
+
+	mu    sync.Mutex
+	conns map[string]map[net.Conn]struct{} // of h2, by peer
 }
 
 func newTransport(id *pki.Identity, address func(string) (string, bool)) *transport {
-	t := &transport{id: id, address: address}
+	t := &transport{id: id, address: address, conns: map[string]map[net.Conn]struct{}{}}
 	t.h2 = &http2.Transport{
 		// A peer's name is the host of its URLs.
 		DialTLSContext: func(ctx context.Context, _, addr string, _ *tls.Config) (net.Conn, error) {
-			return t.dial(ctx, host(addr), protoPeer)
+			return t.keep(host(addr))(t.dial(ctx, host(addr), protoPeer))
 		},
-		ReadIdleTimeout: 2 * time.Second, // a connection to a machine that is gone must not be waited for
+		ReadIdleTimeout: 5 * time.Second, // a connection to a machine that is gone must not be waited for
 		PingTimeout:     time.Second,
 	}
 	t.h1 = &http.Transport{
@@ -46,6 +52,62 @@ func newTransport(id *pki.Identity, address func(string) (string, bool)) *transp
 		DisableKeepAlives: true,
 	}
 	return t
+}
+
+// keep remembers a connection for as long as it is open.
+func (t *transport) keep(name string) func(net.Conn, error) (net.Conn, error) {
+	return func(c net.Conn, err error) (net.Conn, error) {
+		if err != nil {
+			return nil, err
+		}
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.conns[name] == nil {
+			t.conns[name] = map[net.Conn]struct{}{}
+		}
+		kept := &keptConn{Conn: c, forget: func(c net.Conn) {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			delete(t.conns[name], c)
+		}}
+		t.conns[name][kept] = struct{}{}
+		return kept, nil
+	}
+}
+
+type keptConn struct {
+	net.Conn
+	forget func(net.Conn)
+}
+
+// Close implements net.Conn.
+func (c *keptConn) Close() error {
+	c.forget(c)
+	return c.Conn.Close()
+}
+
+// cutAway ends the requests that wait for peers which do not answer, as soon as that is known, until ctx ends. Their callers
+// can then ask the next Master instead of a machine that is gone.
+func (t *transport) cutAway(ctx context.Context, changed func() <-chan struct{}, away func(name string) bool) error {
+	for {
+		wake := changed()
+		t.mu.Lock()
+		var cut []net.Conn
+		for name, conns := range t.conns {
+			if away(name) {
+				cut = slices.AppendSeq(cut, maps.Keys(conns))
+			}
+		}
+		t.mu.Unlock()
+		for _, c := range cut {
+			_ = c.Close()
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 func host(addr string) string {

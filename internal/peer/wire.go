@@ -67,6 +67,8 @@ func (p *Peer) wireGossip() (err error) {
 		Timings: gossip.Timings{
 			ProbeInterval: p.cfg.Gossip.ProbeInterval, ProbeTimeout: p.cfg.Gossip.ProbeTimeout, Suspicion: p.cfg.Gossip.Suspicion,
 			HostTimeout: p.cfg.Gossip.HostTimeout,
+			// News are rare and also travel with probes; a faster pace is most of an idle peer's work.
+			GossipInterval: 2 * p.cfg.Gossip.ProbeInterval,
 		},
 		Log: p.log,
 	})
