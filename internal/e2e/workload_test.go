@@ -46,6 +46,7 @@ spec:
         image: shoal.local/probe:1
         args: [serve, "8080"]
         ports: [{name: http, containerPort: 8080}]
+        readinessProbe: {tcpSocket: {port: http}, periodSeconds: 1}
         resources: {requests: {cpu: 5m, memory: 8Mi}}
 `, replicas)
 }
