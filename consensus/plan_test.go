@@ -90,8 +90,19 @@ func TestPlan(t *testing.T) {
 
 func TestVotersFor(t *testing.T) {
 	for _, row := range []struct{ members, most, want int }{
-		{1, 5, 1}, {2, 5, 2}, {3, 5, 3}, {4, 5, 3}, {5, 5, 5}, {6, 5, 5}, {50, 5, 5},
-		{6, 7, 5}, {7, 7, 7}, {9, 3, 3}, {2, 1, 1}, {9, 4, 3}, {3, 0, 1},
+		{1, 5, 1},
+		{2, 5, 2},
+		{3, 5, 3},
+		{4, 5, 3},
+		{5, 5, 5},
+		{6, 5, 5},
+		{50, 5, 5},
+		{6, 7, 5},
+		{7, 7, 7},
+		{9, 3, 3},
+		{2, 1, 1},
+		{9, 4, 3},
+		{3, 0, 1},
 	} {
 		if got := votersFor(row.members, row.most); got != row.want {
 			t.Errorf("%d members, at most %d: %d, want %d", row.members, row.most, got, row.want)

@@ -62,7 +62,8 @@ func TestImportTable(t *testing.T) {
 		i := slices.IndexFunc(allowed, func(row struct {
 			from string
 			to   []string
-		}) bool {
+		},
+		) bool {
 			return matches(row.from, from)
 		})
 		if i < 0 {

@@ -44,6 +44,7 @@ func cheap(p *corev1.Pod) { p.Annotations = map[string]string{corev1.PodDeletion
 func readyLater(p *corev1.Pod) {
 	p.Status.Conditions[0].LastTransitionTime = metav1.NewTime(noon.Add(time.Hour))
 }
+
 func marked(p *corev1.Pod) {
 	p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue})
 }
@@ -110,11 +111,14 @@ func TestPlan(t *testing.T) {
 		{
 			"one ready replacement lets one of two go", 2,
 			[]*corev1.Pod{newTestPod("a", marked), newTestPod("b", marked, unready), newTestPod("c"), newTestPod("d", starting)},
-			0, []string{"b"},
+			0,
+			[]string{"b"},
 		},
 		{
 			"a pardoned pod stays, its replacement goes", 2,
-			[]*corev1.Pod{newTestPod("a"), newTestPod("b"), newTestPod("c", starting)}, 0, []string{"c"},
+			[]*corev1.Pod{newTestPod("a"), newTestPod("b"), newTestPod("c", starting)},
+			0,
+			[]string{"c"},
 		},
 		{"scaled down while one is marked", 1, []*corev1.Pod{newTestPod("a"), newTestPod("b", marked)}, 0, []string{"b"}},
 	} {

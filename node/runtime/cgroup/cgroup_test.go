@@ -49,7 +49,9 @@ func TestLimitsInBothVersions(t *testing.T) {
 		return out
 	}
 	if d := cmp.Diff([]row{
-		{"cpu.shares", "1024"}, {"cpu.cfs_period_us", "100000"}, {"cpu.cfs_quota_us", "50000"},
+		{"cpu.shares", "1024"},
+		{"cpu.cfs_period_us", "100000"},
+		{"cpu.cfs_quota_us", "50000"},
 		{"memory.limit_in_bytes", "1048576"},
 	}, rows(one.settings(l))); d != "" {
 		t.Error(d)

@@ -414,7 +414,7 @@ func BenchmarkPodStart(b *testing.B) {
 			for b.Loop() {
 				uids := make([]types.UID, parallel)
 				var g errgroup.Group
-				var mu = &m.mu
+				mu := &m.mu
 				for i := range uids {
 					uids[i] = types.UID(fmt.Sprintf("bench-%d-%d", n, i))
 					g.Go(func() error {
