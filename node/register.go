@@ -47,8 +47,11 @@ func (n *Node) register(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		n.log.Warn("node not registered, will retry", "err", err)
 		known = nil
+		if apierrors.IsConflict(err) {
+			continue // the Master wrote at the same moment: read it and write again
+		}
+		n.log.Warn("node not registered, will retry", "err", err)
 		if err := retry.Wait(ctx); err != nil {
 			return err
 		}

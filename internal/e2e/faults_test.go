@@ -107,6 +107,11 @@ func (c *cluster) suffer(t *testing.T, f fault, run int) cost {
 	asker := fmt.Sprintf("ask-%s-%d", strings.ReplaceAll(f.name, " ", "-"), run)
 	const length = 14 * time.Second
 	before := containers(t, c, victim)
+	talker := strings.Replace(asker, "ask", "say", 1)
+	if !f.moves {
+		apply(t, pod(talker, victim, "say", "still-here"))
+		shoal(t, "wait", "pod", talker, "--for", "condition=Ready")
+	}
 	startAsking(t, asker, living[1], length)
 	w := startWriting(t, clientFor(t, living[0]), asker)
 
@@ -142,10 +147,33 @@ func (c *cluster) suffer(t *testing.T, f fault, run int) cost {
 		if after := containers(t, c, victim); !slices.Equal(before, after) {
 			t.Errorf("containers on %s changed:\n%v\n%v", victim, before, after)
 		}
+		unbroken(t, talker)
+		shoal(t, "delete", "pod", talker, "--now")
 	}
 	noneLost(t, c, acked)
 	shoal(t, "delete", "pod", asker, "--now")
 	return x
+}
+
+// unbroken checks that the log of a pod that prints every 100 ms has no gap: nobody stopped draining it.
+func unbroken(t *testing.T, name string) {
+	t.Helper()
+	var last int64
+	lines := strings.Split(strings.TrimSpace(shoal(t, "logs", name)), "\n")
+	for _, line := range lines {
+		stamp, _, _ := strings.Cut(line, " ")
+		at, err := strconv.ParseInt(stamp, 10, 64)
+		if err != nil {
+			t.Fatalf("line %q of %s", line, name)
+		}
+		if last != 0 && at-last > 2000 {
+			t.Errorf("%s said nothing for %d ms", name, at-last)
+		}
+		last = at
+	}
+	if now := time.Now().UnixMilli(); len(lines) < 50 || now-last > 3000 {
+		t.Errorf("%s has %d lines, the last one %d ms ago", name, len(lines), now-last)
+	}
 }
 
 // containers returns the ids of the web containers on a machine, as the API reports them.

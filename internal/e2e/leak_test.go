@@ -37,6 +37,7 @@ func TestFiveHundredPodsLeaveNothing(t *testing.T) {
 				t.Errorf("%s: %s grew from %d to %d", p.Name, what, was, is)
 			}
 		}
+		near("goroutines", was.goroutines, is.goroutines, 60)
 		near("open files", was.files, is.files, 25)
 		near("mounts", was.mounts, is.mounts, 36)
 		near("cgroups", was.cgroups, is.cgroups, 6)

@@ -3,8 +3,10 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -17,14 +19,15 @@ import (
 
 // usage is what a peer and its machine take.
 type usage struct {
-	cpu     time.Duration // of all processes of the machine since they started
-	rss     int64         // of the shoal process, bytes
-	pss     int64         // of all processes of the machine
-	files   int           // open in the shoal process
-	mounts  int
-	cgroups int
-	chains  int
-	links   int
+	cpu        time.Duration // of all processes of the machine since they started
+	rss        int64         // of the shoal process, bytes
+	pss        int64         // of all processes of the machine
+	goroutines int           // of the shoal process
+	files      int           // open in the shoal process
+	mounts     int
+	cgroups    int
+	chains     int
+	links      int
 }
 
 // usageOf looks at a machine of the lab from outside.
@@ -37,6 +40,7 @@ func usageOf(t *testing.T, p lab.Peer) usage {
 	}
 	ns, _ := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
 	u.cpu = time.Duration(ns)
+	u.goroutines = goroutines(t, p)
 	u.rss = field(t, fmt.Sprintf("/proc/%d/status", p.Shoal.Pid), "VmRSS:") << 10
 	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.Shoal.Pid))
 	if err != nil {
@@ -68,6 +72,25 @@ func usageOf(t *testing.T, p lab.Peer) usage {
 	u.chains = strings.Count(shoal(t, "lab", "exec", p.Name, "--", "iptables-save"), "\n:")
 	u.links = strings.Count(shoal(t, "lab", "exec", p.Name, "--", "ip", "-o", "link"), "\n")
 	return u
+}
+
+// goroutines asks the peer for its profile, whose first line counts them.
+func goroutines(t *testing.T, p lab.Peer) int {
+	t.Helper()
+	resp, err := clientFor(t, p.Name).Do(t.Context(), "GET", "/shoal/v1/pprof/goroutine", url.Values{"debug": {"1"}}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	line, err := bufio.NewReader(resp.Body).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	if _, err := fmt.Sscanf(line, "goroutine profile: total %d", &n); err != nil {
+		t.Fatalf("profile begins with %q", line)
+	}
+	return n
 }
 
 func field(t *testing.T, file, name string) int64 {
