@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"slices"
+	"time"
 
 	"shoal/internal/api"
 	masterapi "shoal/master/api"
@@ -32,8 +33,8 @@ func (p *Peer) extra() http.Handler {
 	m.Handle("DELETE /shoal/v1/tokens/{id}", p.admins(p.onTheMaster(func(w http.ResponseWriter, r *http.Request) {
 		answer(w, struct{}{}, p.revokeToken(r.Context(), r.PathValue("id")))
 	})))
-	m.Handle("GET /shoal/v1/peers/{name}/images", p.admins(p.onThatPeer(p.listImages)))
-	m.Handle("POST /shoal/v1/peers/{name}/images", p.admins(p.onThatPeer(p.importImage)))
+	m.Handle("GET /shoal/v1/peers/{name}/images", p.admins(p.onThatPeer(p.withRuntime(p.listImages))))
+	m.Handle("POST /shoal/v1/peers/{name}/images", p.admins(p.onThatPeer(p.withRuntime(p.importImage))))
 	m.Handle("/shoal/v1/pprof/", p.admins(http.StripPrefix("/shoal/v1/pprof/", http.HandlerFunc(profile))))
 	m.HandleFunc("/shoal/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, failf(http.StatusNotFound, "no such path: %s %s", r.Method, r.URL.Path))
@@ -109,6 +110,19 @@ func (p *Peer) sendOn(w http.ResponseWriter, r *http.Request, name string) {
 	}
 	w.WriteHeader(resp.StatusCode)
 	_, _ = io.Copy(w, resp.Body)
+}
+
+// withRuntime refuses a request when the container runtime does not come up soon, instead of letting it hang.
+func (p *Peer) withRuntime(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-p.machine.runtime.Ready():
+			next(w, r)
+		case <-time.After(2 * masterWait):
+			fail(w, failf(http.StatusServiceUnavailable, "the container runtime of %s is not ready: see shoal describe node %s", p.cfg.Name, p.cfg.Name))
+		case <-r.Context().Done():
+		}
+	}
 }
 
 func (p *Peer) listImages(w http.ResponseWriter, r *http.Request) {
