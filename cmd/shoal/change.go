@@ -58,12 +58,6 @@ func (c deleteCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	return errors.Join(errs...)
 }
 
-// object is one existing object.
-type object struct {
-	target
-	namespace string
-}
-
 // find lists what is to be deleted.
 func (c deleteCmd) find(ctx context.Context, g *Globals, conn *conn, std streams) ([]object, error) {
 	var all []object
@@ -80,31 +74,18 @@ func (c deleteCmd) find(ctx context.Context, g *Globals, conn *conn, std streams
 		}
 		return all, nil
 	}
-	targets, err := parseTargets(c.Args)
-	if err != nil {
-		return nil, err
-	}
-	for _, t := range targets {
-		if t.name != "" {
-			all = append(all, object{t, g.Namespace})
-			continue
-		}
-		if !c.AllObjects && c.Selector == "" && c.FieldSelector == "" {
-			return nil, usagef("which %s? Name them, or give -l SELECTOR or --all", t.kind.Resource)
-		}
-		var list metav1.PartialObjectMetadataList
-		r := request{method: "GET", path: path(t.kind, c.namespace(g), ""), query: c.query()}
-		if err := conn.json(ctx, r, &list); err != nil {
+	if !c.AllObjects && c.Selector == "" && c.FieldSelector == "" {
+		targets, err := parseTargets(c.Args)
+		if err != nil {
 			return nil, err
 		}
-		for _, item := range list.Items {
-			all = append(all, object{target{t.kind, item.Name}, item.Namespace})
-		}
-		if len(list.Items) == 0 {
-			fmt.Fprintln(std.err, "No resources found.")
+		for _, t := range targets {
+			if t.name == "" {
+				return nil, usagef("which %s? Name them, or give -l SELECTOR or --all", t.kind.Resource)
+			}
 		}
 	}
-	return all, nil
+	return c.objects(ctx, g, conn, std)
 }
 
 func (c deleteCmd) one(ctx context.Context, conn *conn, o object) error {

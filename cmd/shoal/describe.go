@@ -20,29 +20,20 @@ import (
 type describeCmd struct{ selection }
 
 func (c describeCmd) Run(ctx context.Context, g *Globals, std streams) error {
-	targets, err := parseTargets(c.Args)
-	if err != nil {
-		return err
-	}
 	conn, err := g.connect()
 	if err != nil {
 		return err
 	}
-	find := deleteCmd{selection: c.selection, AllObjects: true}
-	for i, t := range targets {
-		all := []object{{t, g.Namespace}}
-		if t.name == "" {
-			if all, err = find.find(ctx, g, conn, std); err != nil {
-				return err
-			}
+	all, err := c.objects(ctx, g, conn, std)
+	if err != nil {
+		return err
+	}
+	for i, o := range all {
+		if i > 0 {
+			fmt.Fprintln(std.out)
 		}
-		for j, o := range all {
-			if i+j > 0 {
-				fmt.Fprintln(std.out)
-			}
-			if err := conn.describe(ctx, o, std); err != nil {
-				return err
-			}
+		if err := conn.describe(ctx, o, std); err != nil {
+			return err
 		}
 	}
 	return nil

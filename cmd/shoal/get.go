@@ -33,6 +33,39 @@ type selection struct {
 	All           bool     `short:"A" name:"all-namespaces" help:"All namespaces."`
 }
 
+// object is one existing object.
+type object struct {
+	target
+	namespace string
+}
+
+// objects finds everything that was selected: what was named, unseen, and what the cluster lists of kinds without names.
+func (s selection) objects(ctx context.Context, g *Globals, conn *conn, std streams) ([]object, error) {
+	targets, err := parseTargets(s.Args)
+	if err != nil {
+		return nil, err
+	}
+	var all []object
+	for _, t := range targets {
+		if t.name != "" {
+			all = append(all, object{t, g.Namespace})
+			continue
+		}
+		var list metav1.PartialObjectMetadataList
+		r := request{method: "GET", path: path(t.kind, s.namespace(g), ""), query: s.query()}
+		if err := conn.json(ctx, r, &list); err != nil {
+			return nil, err
+		}
+		for _, item := range list.Items {
+			all = append(all, object{target{t.kind, item.Name}, item.Namespace})
+		}
+		if len(list.Items) == 0 {
+			fmt.Fprintln(std.err, "No resources found.")
+		}
+	}
+	return all, nil
+}
+
 // Validate is called when the command line has been read.
 func (s selection) Validate() error {
 	if _, err := labels.Parse(s.Selector); err != nil {

@@ -26,31 +26,22 @@ func (c waitCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	if err != nil {
 		return err
 	}
-	targets, err := parseTargets(c.Args)
-	if err != nil {
-		return err
-	}
 	conn, err := g.connect()
 	if err != nil {
 		return err
 	}
 	deadline := time.Now().Add(c.Timeout)
-	find := deleteCmd{selection: c.selection, AllObjects: true}
+	all, err := c.objects(ctx, g, conn, std)
+	if err != nil {
+		return err
+	}
 	var errs []error
-	for _, t := range targets {
-		all := []object{{t, g.Namespace}}
-		if t.name == "" {
-			if all, err = find.find(ctx, g, conn, std); err != nil {
-				return err
-			}
+	for _, o := range all {
+		if err := conn.until(ctx, o, deadline, met); err != nil {
+			errs = append(errs, err)
+			continue
 		}
-		for _, o := range all {
-			if err := conn.until(ctx, o, deadline, met); err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			fmt.Fprintln(std.out, shown(o.kind, o.name), "condition met")
-		}
+		fmt.Fprintln(std.out, shown(o.kind, o.name), "condition met")
 	}
 	return errors.Join(errs...)
 }
