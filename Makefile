@@ -44,7 +44,7 @@ bench: ## the standing benchmarks
 fuzz: ## ten seconds of each fuzz target
 	@./.ci/fuzz 10s
 
-lint: ## formatting, vet, import table and house rules
+lint: ## formatting, vet, staticcheck, errcheck, modules and house rules
 	@./.ci/lint
 
 install: build ## put shoal into /usr/local/bin
