@@ -26,10 +26,15 @@ func fromDebian(ctx context.Context, root string, packages []string, program str
 	if err := os.Chmod(scratch, 0o777); err != nil { // apt drops privileges to download
 		return err
 	}
-	get := exec.CommandContext(ctx, "apt-get", append([]string{"download", "-q"}, packages...)...)
-	get.Dir, get.Stderr = scratch, os.Stderr
-	if err := get.Run(); err != nil {
-		return fmt.Errorf("download packages (is there a package index? run apt-get update): %w", err)
+	if err := download(ctx, scratch, packages); err != nil {
+		// A fresh machine has no list of packages, or an old one.
+		update := exec.CommandContext(ctx, "apt-get", "update", "-q")
+		if out, err := update.CombinedOutput(); err != nil {
+			return fmt.Errorf("update the list of packages: %w: %s", err, out)
+		}
+		if err := download(ctx, scratch, packages); err != nil {
+			return err
+		}
 	}
 	debs, err := filepath.Glob(filepath.Join(scratch, "*.deb"))
 	if err != nil {
@@ -42,6 +47,15 @@ func fromDebian(ctx context.Context, root string, packages []string, program str
 		}
 	}
 	return copyClosure(tree, root, program)
+}
+
+func download(ctx context.Context, dir string, packages []string) error {
+	get := exec.CommandContext(ctx, "apt-get", append([]string{"download", "-q"}, packages...)...)
+	get.Dir = dir
+	if out, err := get.CombinedOutput(); err != nil {
+		return fmt.Errorf("download packages: %w: %s", err, out)
+	}
+	return nil
 }
 
 // libraryDirs are where Debian keeps shared libraries, in the order they are looked up.
