@@ -254,12 +254,19 @@ func (m *machine) finish(ctx context.Context, parent string) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	for _, pid := range tree.Processes(parent) { // shims end a moment after their last container was removed
-		if p, err := proc.Of(pid); err == nil {
-			_ = p.Wait(ctx)
+	// Shims, and what containerd starts to clean up after them, end a moment after the last container was removed.
+	for err = tree.Remove(parent); err != nil && ctx.Err() == nil; err = tree.Remove(parent) {
+		for _, pid := range tree.Processes(parent) {
+			if p, err := proc.Of(pid); err == nil {
+				_ = p.Wait(ctx)
+			}
+		}
+		select {
+		case <-time.After(20 * time.Millisecond): // a cgroup tells nobody that it is empty
+		case <-ctx.Done():
 		}
 	}
-	if err := tree.Remove(parent); err != nil {
+	if err != nil {
 		m.t.Errorf("processes are left: %v", err)
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
