@@ -14,10 +14,9 @@ var allowed = []struct {
 	from string
 	to   []string
 }{
-	{"cmd/...", []string{"internal/peer", "internal/lab", "internal/recover", "internal/client", "internal/api", "internal/config", "node/keeper"}},
+	{"cmd/...", []string{"internal/peer", "internal/lab", "internal/client", "internal/api", "internal/config", "node/keeper"}},
 	{"internal/peer", []string{"consensus/...", "gossip/...", "master/...", "node/...", "proxy/...", "internal/api", "internal/client", "internal/config", "internal/pki"}},
 	{"internal/lab", []string{"internal/api", "node/runtime/pause"}},
-	{"internal/recover", []string{"consensus/...", "internal/config", "internal/pki"}},
 	{"internal/client/...", []string{"internal/api", "internal/client/..."}},
 	{"internal/api", nil},
 	{"internal/config", nil},

@@ -180,7 +180,7 @@ type raftStream struct {
 // patience is how long a dial waits for a peer that is away to come back.
 const patience = 15 * time.Second
 
-// Dial connects to a peer's raft; its address is its name (DESIGN D10). hashicorp/raft doubles its pause with each failure, up
+// Dial connects to a peer's raft; its address is its name. hashicorp/raft doubles its pause with each failure, up
 // to ten seconds, and then keeps a peer that is back waiting for so long. So a dial to a peer that is away fails late: it
 // waits for the peer and goes on the moment it is back.
 func (s raftStream) Dial(to consensus.PeerID, timeout time.Duration) (net.Conn, error) {
