@@ -36,7 +36,7 @@ type Config struct {
 
 	Bootstrap  bool // begin a cluster of this one peer if the directory holds nothing
 	VotersMax  int  // default 5
-	HistoryMax int  // changes remembered before the Master forgets the older half; default 50,000
+	HistoryMax int  // changes remembered before the Master forgets the older half; default 10,000
 
 	Timing Timing
 	Log    *slog.Logger // nil: silent
@@ -96,7 +96,7 @@ func (c Config) withDefaults() Config {
 		c.VotersMax = 5
 	}
 	if c.HistoryMax <= 0 {
-		c.HistoryMax = 50_000
+		c.HistoryMax = 10_000
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

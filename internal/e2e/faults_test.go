@@ -31,12 +31,12 @@ type fault struct {
 
 var faults = []fault{
 	{
-		name: "process killed", failed: 100 * time.Millisecond,
+		name: "process killed", failed: 500 * time.Millisecond,
 		hurt: func(t *testing.T, v string) { shoal(t, "lab", "kill", "--process", v) },
 		mend: func(t *testing.T, v string) { shoal(t, "lab", "start", v) },
 	},
 	{
-		name: "process frozen", failed: 100 * time.Millisecond,
+		name: "process frozen", failed: 500 * time.Millisecond,
 		hurt: func(t *testing.T, v string) { shoal(t, "lab", "freeze", v) },
 		mend: func(t *testing.T, v string) { shoal(t, "lab", "thaw", v) },
 	},
@@ -46,17 +46,17 @@ var faults = []fault{
 		mend: func(t *testing.T, v string) { shoal(t, "lab", "start", v) },
 	},
 	{
-		name: "machine frozen", moves: true, failed: 2 * time.Second,
+		name: "machine frozen", moves: true, failed: 3 * time.Second,
 		hurt: func(t *testing.T, v string) { shoal(t, "lab", "freeze", "--machine", v) },
 		mend: func(t *testing.T, v string) { shoal(t, "lab", "thaw", v) },
 	},
 	{
-		name: "link cut", moves: true, failed: 2 * time.Second,
+		name: "link cut", moves: true, failed: 3 * time.Second,
 		hurt: func(t *testing.T, v string) { shoal(t, "lab", "cut", v) },
 		mend: func(t *testing.T, _ string) { shoal(t, "lab", "heal") },
 	},
 	{
-		name: "graceful stop", failed: 100 * time.Millisecond,
+		name: "graceful stop", failed: 500 * time.Millisecond,
 		hurt: func(t *testing.T, v string) { shoal(t, "lab", "stop", v) },
 		mend: func(t *testing.T, v string) { shoal(t, "lab", "start", v) },
 	},

@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"context"
+	"fmt"
 	"testing"
 	"time"
 )
@@ -15,6 +17,9 @@ func TestFiveHundredPodsLeaveNothing(t *testing.T) {
 	scale := func(n string, up int) {
 		shoal(t, "scale", "rc", "web", "--replicas", n)
 		running(t, c.api, "web", up, 5*time.Minute)
+		if up == 3 {
+			settle(t, c)
+		}
 	}
 	scale("30", 30) // what is made once is made now
 	scale("3", 3)
@@ -43,7 +48,14 @@ func TestFiveHundredPodsLeaveNothing(t *testing.T) {
 		near("cgroups", was.cgroups, is.cgroups, 6)
 		near("chains", was.chains, is.chains, 6)
 		near("links", was.links, is.links, 3)
-		near("RSS in MiB", int(was.rss>>20), int(is.rss>>20), 40)
+		t.Logf("%s: memory is back after %v", p.Name, within(t, 2*time.Minute, "memory of "+p.Name+" is back", func(ctx context.Context) error {
+			// What was freed goes back to the kernel step by step after a collection, which this asks for.
+			collect(t, p)
+			if rss := usageOf(t, p).rss; rss > was.rss+64<<20 {
+				return fmt.Errorf("RSS grew from %d to %d MiB", was.rss>>20, rss>>20)
+			}
+			return nil
+		}))
 	}
 }
 
@@ -51,8 +63,11 @@ func TestFiveHundredPodsLeaveNothing(t *testing.T) {
 func settle(t *testing.T, c *cluster) {
 	t.Helper()
 	running(t, c.api, "web", 3, time.Minute)
-	all, err := pods(t.Context(), c.api, "web")
-	if err != nil || len(all) != 3 {
-		t.Fatalf("%d pods are left: %v", len(all), err)
-	}
+	within(t, time.Minute, "three pods left", func(ctx context.Context) error {
+		all, err := pods(ctx, c.api, "web")
+		if err == nil && len(all) != 3 {
+			err = fmt.Errorf("%d pods are left", len(all))
+		}
+		return err
+	})
 }

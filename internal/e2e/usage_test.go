@@ -93,6 +93,16 @@ func goroutines(t *testing.T, p lab.Peer) int {
 	return n
 }
 
+// collect has the peer collect its garbage.
+func collect(t *testing.T, p lab.Peer) {
+	t.Helper()
+	resp, err := clientFor(t, p.Name).Do(t.Context(), "GET", "/shoal/v1/pprof/heap", url.Values{"gc": {"1"}}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+}
+
 func field(t *testing.T, file, name string) int64 {
 	t.Helper()
 	b, err := os.ReadFile(file)

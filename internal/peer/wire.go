@@ -15,6 +15,13 @@ import (
 	"shoal/master/registry"
 )
 
+// How many changes are remembered, decoded for watchers and in the store. An EndpointSlice of a hundred endpoints is tens of
+// kilobytes and changes with each of its pods: more history is mostly memory. A watcher that is behind lists again.
+const (
+	feedWindow = 128
+	historyMax = 3000
+)
+
 // wire makes the roles and gives each what it needs of the others. Nothing runs yet.
 func (p *Peer) wire(ctx context.Context) error {
 	p.transport = newTransport(p.id, p.addressOf)
@@ -28,7 +35,7 @@ func (p *Peer) wire(ctx context.Context) error {
 			alive: func(name string) bool { return p.Liveness(name) == api.Alive },
 		},
 		Peers:  caller{p.transport},
-		Health: p.health, HealthChanged: p.gossip.Changed, Lead: p.lead, VotersMax: p.cfg.Raft.Voters,
+		Health: p.health, HealthChanged: p.gossip.Changed, Lead: p.lead, VotersMax: p.cfg.Raft.Voters, HistoryMax: historyMax,
 		Timing: consensus.Timing{
 			Heartbeat: p.cfg.Raft.HeartbeatTimeout, Election: p.cfg.Raft.ElectionTimeout, Commit: p.cfg.Raft.CommitTimeout,
 		},
@@ -89,7 +96,7 @@ func (p *Peer) wireAPI() {
 	var chain admission.Chain
 	p.registry = registry.New(registry.Config{
 		Log: p.raft, ServiceCIDR: netip.MustParsePrefix(p.cfg.Network.ServiceCIDR), PodCIDR: netip.MustParsePrefix(p.cfg.Network.PodCIDR),
-		NodePrefix: p.cfg.Network.NodePrefix, Now: p.now, Logger: p.log,
+		NodePrefix: p.cfg.Network.NodePrefix, Window: feedWindow, Now: p.now, Logger: p.log,
 		Admit: func(ctx context.Context, a *registry.Admission) error {
 			return chain.Admit(ctx, admissionRequest(ctx, a))
 		},
