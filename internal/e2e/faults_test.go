@@ -114,6 +114,11 @@ func (c *cluster) suffer(t *testing.T, f fault, run int) cost {
 	}
 	startAsking(t, asker, living[1], length)
 	w := startWriting(t, clientFor(t, living[0]), asker)
+	select {
+	case <-w.wake: // without a write before the fault, no gap could be seen
+	case <-time.After(10 * time.Second):
+		t.Fatal("no write was acknowledged before the fault")
+	}
 
 	hurt := time.Now()
 	f.hurt(t, victim)
@@ -248,7 +253,10 @@ func (w *writer) outage(t *testing.T, at time.Time, limit time.Duration) time.Du
 		w.mu.Lock()
 		last := len(w.times) - 1
 		if last >= 0 && w.begun[last].After(at) {
-			longest := w.times[0].Sub(w.times[0])
+			if last == 0 {
+				t.Error("no write was acknowledged before the fault: its cost is not known")
+			}
+			var longest time.Duration
 			for i := 1; i <= last; i++ {
 				longest = max(longest, w.times[i].Sub(w.times[i-1]))
 			}
