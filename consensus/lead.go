@@ -100,15 +100,15 @@ func (p *Peer) serve(ctx context.Context, m mandate) {
 
 // lead runs all the leader's work of one term. It returns when ctx ends or any of it fails.
 func (p *Peer) lead(ctx context.Context, m mandate) error {
-	r := p.raft.Load()
 	// Before the barrier the store may lack what earlier terms committed.
-	if err := await(ctx, r.Barrier(p.cfg.Timing.Call)); err != nil {
-		if errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipLost) {
+	err := p.await(ctx, func(r *raft.Raft) raft.Future { return r.Barrier(p.cfg.Timing.Call) })
+	if err != nil {
+		if errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipLost) || errors.Is(err, ErrNotMaster) {
 			return errOver
 		}
 		return fmt.Errorf("barrier: %w", err)
 	}
-	if r.State() != raft.Leader || r.CurrentTerm() != m.term {
+	if r := p.raft.Load(); r.State() != raft.Leader || r.CurrentTerm() != m.term {
 		return errOver
 	}
 	p.term.Store(m.term)

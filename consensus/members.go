@@ -60,8 +60,8 @@ func (p *Peer) TransferLeadership(ctx context.Context) error {
 	if r == nil || r.State() != raft.Leader {
 		return ErrNotMaster
 	}
-	if err := await(ctx, r.LeadershipTransfer()); err != nil {
-		if errors.Is(err, raft.ErrNotLeader) {
+	if err := p.await(ctx, (*raft.Raft).LeadershipTransfer); err != nil {
+		if errors.Is(err, raft.ErrNotLeader) || errors.Is(err, ErrNotMaster) {
 			return ErrNotMaster
 		}
 		return fmt.Errorf("hand leadership over: %w", err)
@@ -80,10 +80,12 @@ func (p *Peer) alter(ctx context.Context, f func(*raft.Raft) raft.Future) error 
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	err := await(ctx, f(p.raft.Load()))
+	err := p.await(ctx, f)
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, ErrNotMaster):
+		return err
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 	default:

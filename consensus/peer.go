@@ -120,11 +120,19 @@ func (s *signal) fire() {
 	}
 }
 
-// await waits for a future as long as ctx allows. Raft answers every future it has taken, at the latest when it steps
-// down, so the goroutine ends then.
-func await(ctx context.Context, f raft.Future) error {
+// await asks Raft for something and waits for the answer as long as ctx allows. Raft answers what it has taken, at the latest
+// when it steps down, so the goroutine ends then. It forgets what it has taken when it shuts down, so Run waits for the
+// answer before that, as for a proposal's; after that, await fails with ErrNotMaster.
+func (p *Peer) await(ctx context.Context, ask func(*raft.Raft) raft.Future) error {
+	if !p.inflight.enter() {
+		return ErrNotMaster
+	}
+	f := ask(p.raft.Load())
 	done := make(chan error, 1)
-	go func() { done <- f.Error() }()
+	go func() {
+		defer p.inflight.leave()
+		done <- f.Error()
+	}()
 	select {
 	case err := <-done:
 		return err

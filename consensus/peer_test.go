@@ -3,6 +3,7 @@ package consensus
 import (
 	"fmt"
 	"testing"
+	"time"
 )
 
 func TestOnePeerIsACluster(t *testing.T) {
@@ -18,6 +19,21 @@ func TestOnePeerIsACluster(t *testing.T) {
 			t.Errorf("after a restart a is %q", got)
 		}
 		c.same()
+	})
+}
+
+func TestTheOnlyVoterIsMasterAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const hour = time.Hour // nobody's silence is ever that long here
+		c := newCluster(t, 1, func(cfg *Config) { cfg.Timing.Heartbeat, cfg.Timing.Election = hour, hour })
+		c.put("a", "1")
+		c.stop("p1")
+		began := time.Now()
+		c.start("p1", false)
+		c.put("a", "2")
+		if took := time.Since(began); took > time.Minute {
+			t.Errorf("mastered after %v", took)
+		}
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"shoal/internal/api"
@@ -19,9 +20,8 @@ import (
 
 // bootstrap makes the objects that every cluster has, where they are missing. What is there is left as it is.
 func (m *Master) bootstrap(ctx context.Context) error {
-	for _, name := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic} {
-		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
-		if err := m.ensure(ctx, api.Namespaces, ns); err != nil {
+	for _, name := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem} {
+		if err := m.ensure(ctx, api.Namespaces, namespace(name)); err != nil {
 			return err
 		}
 	}
@@ -34,7 +34,35 @@ func (m *Master) bootstrap(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return m.ensure(ctx, api.Namespaces, namespace(bootstrapped))
+}
+
+// bootstrapped is the namespace that is made last: it stands for everything else that bootstrap makes. Nobody can delete it.
+const bootstrapped = metav1.NamespacePublic
+
+// AwaitBootstrap blocks until c sees the objects that every cluster has, or ctx ends. In a settled cluster it returns at once.
+func AwaitBootstrap(ctx context.Context, c client.Interface) error {
+	for {
+		last := client.ListOptions{Fields: fields.OneTermEqualSelector("metadata.name", bootstrapped)}
+		l, err := c.List(ctx, api.Namespaces, last)
+		if err != nil || len(l.Items) > 0 {
+			return err
+		}
+		last.ResourceVersion = l.ResourceVersion
+		w, err := c.Watch(ctx, api.Namespaces, last)
+		if err != nil {
+			return err
+		}
+		_, err = w.Next(ctx) // its creation, or the watch is over; the list tells
+		w.Close()
+		if ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func namespace(name string) *corev1.Namespace {
+	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
 }
 
 // ensure creates o unless it exists. It does not propose a write that is known to be refused, so that a new term of a

@@ -3,6 +3,7 @@ package master_test
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,6 +15,8 @@ import (
 
 	"shoal/internal/api"
 	"shoal/internal/client"
+	"shoal/master"
+	"shoal/master/registry/registrytest"
 )
 
 func TestANewClusterGetsWhatEveryClusterHas(t *testing.T) {
@@ -46,6 +49,34 @@ func TestANewClusterGetsWhatEveryClusterHas(t *testing.T) {
 		c.settle()
 		if after := c.rev(); after != before {
 			t.Errorf("the second term made %d writes", after-before)
+		}
+	})
+}
+
+func TestWhoAwaitsTheBootstrapFindsAllOfIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &cluster{T: t, live: newLiveness()}
+		c.Registry, c.log = registrytest.New(t)
+		found := make(chan int, 1)
+		go func() {
+			if err := master.AwaitBootstrap(t.Context(), c); err != nil {
+				t.Error(err)
+			}
+			l, err := c.List(t.Context(), api.Services, client.ListOptions{})
+			if err != nil {
+				t.Error(err)
+			}
+			found <- len(l.Items)
+		}()
+		c.settle()
+		select {
+		case <-found:
+			t.Fatal("an empty cluster passes for a complete one")
+		default:
+		}
+		c.lead(1)
+		if n := <-found; n != 3 {
+			t.Errorf("%d services at the end of the wait, want 3", n)
 		}
 	})
 }

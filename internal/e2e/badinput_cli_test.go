@@ -106,6 +106,9 @@ func TestCommandsRefuse(t *testing.T) {
 	})
 	step(t, "with the peer stopped", all, func(t *testing.T) {
 		one.daemon.stop()
+		if text := one.daemon.text(); strings.Contains(text, "WARN") || strings.Contains(text, "warn") {
+			t.Errorf("a lone peer stops with a warning:\n%s", text)
+		}
 		for _, verb := range []string{"get pods", "peers", "status", "apply -f /run/ok.yaml"} {
 			one.write("/run/ok.yaml", podHead+lines("spec: {containers: [{name: web, image: nginx}]}"))
 			one.refused(t, verb, one.run(append([]string{"shoal"}, strings.Fields(verb)...)...), "127.0.0.1:6443", "refused", "shoal up")

@@ -132,7 +132,7 @@ func (p *Peer) act(ctx, core context.Context, paths *errgroup.Group) error {
 	return err
 }
 
-// announce waits until this peer serves and tells the service manager.
+// announce waits until this peer serves, and the cluster has what every cluster has, and tells the service manager.
 func (p *Peer) announce(ctx context.Context) error {
 	select {
 	case <-p.raft.Ready():
@@ -142,7 +142,7 @@ func (p *Peer) announce(ctx context.Context) error {
 	for {
 		changed := p.raft.Changed()
 		if _, err := p.waitMaster(ctx); err == nil {
-			if _, err := p.raft.ReadIndex(ctx); err == nil && (!p.memory.Founder || p.ensureAdmin(ctx) == nil) {
+			if _, err := p.raft.ReadIndex(ctx); err == nil && (!p.memory.Founder || p.ensureAdmin(ctx) == nil) && master.AwaitBootstrap(ctx, p.registry) == nil {
 				break
 			}
 		}
@@ -166,7 +166,7 @@ func (p *Peer) farewell(ctx context.Context) {
 		what string
 		do   func(context.Context) error
 	}{
-		{"hand leadership over", p.raft.TransferLeadership},
+		{"hand leadership over", p.abdicate},
 		{"say goodbye", p.gossip.Leave},
 	} {
 		one, cancel := context.WithTimeout(ctx, 3*time.Second)
@@ -175,6 +175,14 @@ func (p *Peer) farewell(ctx context.Context) {
 		}
 		cancel()
 	}
+}
+
+// abdicate makes another voter the Master, if there is one.
+func (p *Peer) abdicate(ctx context.Context) error {
+	if len(p.raft.Status().Voters) < 2 {
+		return nil
+	}
+	return p.raft.TransferLeadership(ctx)
 }
 
 func ignoreCancel(err error) error {
