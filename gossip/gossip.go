@@ -155,6 +155,8 @@ func (g *Gossip) memberlistConfig() *memberlist.Config {
 	// Identity is a name, an address is metadata: a member that fell silent may come back from anywhere.
 	c.DeadNodeReclaimTime = time.Nanosecond
 	c.Keyring = g.keyring
+	// Most messages are a probe or its answer, which no compression makes smaller, and each would cost a fresh table.
+	c.EnableCompression = false
 	if g.cfg.Transport != nil {
 		c.Transport = g.cfg.Transport
 	}

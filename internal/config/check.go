@@ -92,7 +92,7 @@ func (k *checker) listeners(c *Config) {
 		k.fail("gossip.probe_timeout", "is %v; it must be shorter than probe_interval (%v)", c.Gossip.ProbeTimeout, c.Gossip.ProbeInterval)
 	}
 	if c.Gossip.Suspicion < 1 {
-		k.fail("gossip.suspicion", "is %d; use 1 or more (3 is the default)", c.Gossip.Suspicion)
+		k.fail("gossip.suspicion", "is %d; use 1 or more (1 is the default)", c.Gossip.Suspicion)
 	}
 	k.positive("gossip.host_timeout", c.Gossip.HostTimeout, 10*time.Millisecond)
 }

@@ -90,12 +90,12 @@ func Default() *Config {
 		Machine: Machine{DataDir: "/var/lib/shoal", RunDir: "/run/shoal", Join: []string{}},
 		API:     API{Address: "0.0.0.0", Port: 6443},
 		Gossip: Gossip{
-			Port: 7946, ProbeInterval: 300 * time.Millisecond, ProbeTimeout: 150 * time.Millisecond, Suspicion: 2,
+			Port: 7946, ProbeInterval: 500 * time.Millisecond, ProbeTimeout: 200 * time.Millisecond, Suspicion: 1,
 			HostTimeout: 300 * time.Millisecond,
 		},
 		Raft: Raft{
-			HeartbeatTimeout: 1500 * time.Millisecond, ElectionTimeout: 1500 * time.Millisecond,
-			CommitTimeout: 250 * time.Millisecond, Voters: 5, Replicas: 50,
+			HeartbeatTimeout: 4 * time.Second, ElectionTimeout: 4 * time.Second, CommitTimeout: 3 * time.Second,
+			Voters: 5, Replicas: 50,
 		},
 		Network: Network{
 			PodCIDR: "10.244.0.0/15", ServiceCIDR: "10.43.0.0/16", NodePrefix: 24, Domain: "cluster.local",

@@ -38,6 +38,8 @@ func (p *Peer) wire(ctx context.Context) error {
 		Health: p.health, HealthChanged: p.gossip.Changed, Lead: p.lead, VotersMax: p.cfg.Raft.Voters, HistoryMax: historyMax,
 		Timing: consensus.Timing{
 			Heartbeat: p.cfg.Raft.HeartbeatTimeout, Election: p.cfg.Raft.ElectionTimeout, Commit: p.cfg.Raft.CommitTimeout,
+			// Three of the shortest pauses between heartbeats. Gossip needs about as long to learn that a machine is ill.
+			Lease: p.cfg.Raft.HeartbeatTimeout * 3 / 10,
 		},
 		Log: p.log,
 	})
@@ -75,7 +77,7 @@ func (p *Peer) wireGossip() (err error) {
 			ProbeInterval: p.cfg.Gossip.ProbeInterval, ProbeTimeout: p.cfg.Gossip.ProbeTimeout, Suspicion: p.cfg.Gossip.Suspicion,
 			HostTimeout: p.cfg.Gossip.HostTimeout,
 			// News are rare and also travel with probes; a faster pace is most of an idle peer's work.
-			GossipInterval: 2 * p.cfg.Gossip.ProbeInterval,
+			GossipInterval: 4 * p.cfg.Gossip.ProbeInterval,
 		},
 		Log: p.log,
 	})
