@@ -8,8 +8,10 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// stagger is the head start each voter has over the next one in an early election, so that they do not split the vote.
-const stagger = 200 * time.Millisecond
+// stagger is the head start each voter has over the next one in an early election, so that they do not split the vote. A
+// voter that still knows a Master refuses its own vote to others, so it takes a majority of starts; all learn of an ill
+// machine within milliseconds of one another.
+const stagger = 100 * time.Millisecond
 
 // hurry lets elections begin early. Heartbeats are rare, because they are most of what an idle cluster costs, and so a
 // follower's own patience with a silent Master is long. When those around know that the Master's machine is not well, nobody
@@ -17,17 +19,24 @@ const stagger = 200 * time.Millisecond
 // need those who know of no Master, because all have just started or an election has failed, and least of all the only voter of
 // a cluster, as each new cluster begins. It runs until ctx ends.
 func (p *Peer) hurry(ctx context.Context) error {
-	began := time.Now()
-	patience := p.cfg.Timing.Heartbeat
+	calm := p.cfg.Timing.Heartbeat
+	patience := calm
+	var began time.Time // when the present reason to hurry came up; zero when there is none
 	for ctx.Err() == nil {
 		changed := p.Changed()
 		var ill <-chan struct{}
 		if p.cfg.HealthChanged != nil {
 			ill = p.cfg.HealthChanged()
 		}
-		want, at := p.patience(began)
+		if began.IsZero() {
+			began = time.Now()
+		}
+		want, start := p.patience(began)
+		if want == calm {
+			began = time.Time{}
+		}
 		var due <-chan time.Time
-		if wait := time.Until(at); want != patience && wait > 0 {
+		if wait := time.Until(start); want != patience && wait > 0 {
 			due = time.After(wait)
 		} else if want != patience {
 			p.setPatience(want)
@@ -43,7 +52,7 @@ func (p *Peer) hurry(ctx context.Context) error {
 	return nil
 }
 
-// patience is how long this peer, which began then, should bear the Master's silence, and from when on.
+// patience is how long this peer should bear the Master's silence, and when it should begin to, if the reason came up at began.
 func (p *Peer) patience(began time.Time) (time.Duration, time.Time) {
 	r, calm, short := p.raft.Load(), p.cfg.Timing.Heartbeat, p.cfg.Timing.Lease
 	line := p.Status().Voters
@@ -51,9 +60,9 @@ func (p *Peer) patience(began time.Time) (time.Duration, time.Time) {
 	state := r.State()
 	switch {
 	case place < 0 || state == raft.Leader:
-		return calm, time.Time{}
+		return calm, began
 	case state == raft.Candidate || len(line) == 1:
-		return short, time.Time{}
+		return short, began
 	}
 	var health map[PeerID]Health
 	if p.cfg.Health != nil {
@@ -63,19 +72,24 @@ func (p *Peer) patience(began time.Time) (time.Duration, time.Time) {
 		h, known := health[id]
 		return known && !h.Alive
 	}
-	if _, master := r.LeaderWithID(); master != "" && !ill(PeerID(master)) {
-		return calm, time.Time{}
-	}
 	for _, id := range line[:place] {
 		if ill(id) {
 			place--
 		}
 	}
-	heard := r.LastContact()
-	if heard.Before(began) {
-		heard = began
+	start := began
+	_, master := r.LeaderWithID()
+	switch {
+	case master == "":
+		start = began.Add(short) // one may be there, and about to be heard of
+	case !ill(PeerID(master)):
+		return calm, began
+	default:
+		if over := r.LastContact().Add(short); over.After(start) {
+			start = over
+		}
 	}
-	return short, heard.Add(short + time.Duration(place)*stagger)
+	return short, start.Add(time.Duration(place) * stagger)
 }
 
 // setPatience changes what Raft bears. Where that is less than before, Raft looks at once how long the silence has been.

@@ -31,16 +31,23 @@ type transport struct {
 	h2 *http2.Transport // requests, many on one connection
 	h1 *http.Transport  // requests that upgrade
 
-	mu    sync.Mutex
-	conns map[string]map[net.Conn]struct{} // of h2, by peer
+	mu   sync.Mutex
+	cuts map[string]map[*cut]struct{} // by peer
 }
 
+// cut ends something that waits for a peer.
+type cut struct{ do func() }
+
 func newTransport(id *pki.Identity, address func(string) (string, bool)) *transport {
-	t := &transport{id: id, address: address, conns: map[string]map[net.Conn]struct{}{}}
+	t := &transport{id: id, address: address, cuts: map[string]map[*cut]struct{}{}}
 	t.h2 = &http2.Transport{
 		// A peer's name is the host of its URLs.
 		DialTLSContext: func(ctx context.Context, _, addr string, _ *tls.Config) (net.Conn, error) {
-			return t.keep(host(addr))(t.dial(ctx, host(addr), protoPeer))
+			conn, err := t.dial(ctx, host(addr), protoPeer)
+			if err != nil {
+				return nil, err
+			}
+			return &keptConn{Conn: conn, forget: t.onAway(host(addr), func() { _ = conn.Close() })}, nil
 		},
 		ReadIdleTimeout: 5 * time.Second, // a connection to a machine that is gone must not be waited for
 		PingTimeout:     time.Second,
@@ -54,35 +61,30 @@ func newTransport(id *pki.Identity, address func(string) (string, bool)) *transp
 	return t
 }
 
-// keep remembers a connection for as long as it is open.
-func (t *transport) keep(name string) func(net.Conn, error) (net.Conn, error) {
-	return func(c net.Conn, err error) (net.Conn, error) {
-		if err != nil {
-			return nil, err
-		}
+// onAway has do called when the peer is found to be away, unless the function it returns is called before.
+func (t *transport) onAway(name string, do func()) (forget func()) {
+	c := &cut{do}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.cuts[name] == nil {
+		t.cuts[name] = map[*cut]struct{}{}
+	}
+	t.cuts[name][c] = struct{}{}
+	return func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		if t.conns[name] == nil {
-			t.conns[name] = map[net.Conn]struct{}{}
-		}
-		kept := &keptConn{Conn: c, forget: func(c net.Conn) {
-			t.mu.Lock()
-			defer t.mu.Unlock()
-			delete(t.conns[name], c)
-		}}
-		t.conns[name][kept] = struct{}{}
-		return kept, nil
+		delete(t.cuts[name], c)
 	}
 }
 
 type keptConn struct {
 	net.Conn
-	forget func(net.Conn)
+	forget func()
 }
 
 // Close implements net.Conn.
 func (c *keptConn) Close() error {
-	c.forget(c)
+	c.forget()
 	return c.Conn.Close()
 }
 
@@ -92,15 +94,15 @@ func (t *transport) cutAway(ctx context.Context, changed func() <-chan struct{},
 	for {
 		wake := changed()
 		t.mu.Lock()
-		var cut []net.Conn
-		for name, conns := range t.conns {
+		var due []*cut
+		for name, cuts := range t.cuts {
 			if away(name) {
-				cut = slices.AppendSeq(cut, maps.Keys(conns))
+				due = slices.AppendSeq(due, maps.Keys(cuts))
 			}
 		}
 		t.mu.Unlock()
-		for _, c := range cut {
-			_ = c.Close()
+		for _, c := range due {
+			c.do()
 		}
 		select {
 		case <-wake:
@@ -117,7 +119,8 @@ func host(addr string) string {
 	return addr
 }
 
-// dial connects to the named peer with one of our protocols and makes sure that it is that peer.
+// dial connects to the named peer with one of our protocols and makes sure that it is that peer. Its errors are a
+// net.OpError of a "dial": whatever was to be sent has not been.
 func (t *transport) dial(ctx context.Context, name, proto string) (net.Conn, error) {
 	addr, ok := t.address(name)
 	if !ok {
@@ -125,6 +128,7 @@ func (t *transport) dial(ctx context.Context, name, proto string) (net.Conn, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
+	defer t.onAway(name, cancel)()
 	raw, err := (&net.Dialer{KeepAlive: 5 * time.Second}).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("dial peer %s: %w", name, err)
@@ -132,7 +136,7 @@ func (t *transport) dial(ctx context.Context, name, proto string) (net.Conn, err
 	conn := tls.Client(raw, pki.PeerTLS(t.id, name, proto))
 	if err := conn.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
-		return nil, fmt.Errorf("dial peer %s at %s: %w", name, addr, err)
+		return nil, fmt.Errorf("dial peer %s: %w", name, &net.OpError{Op: "dial", Net: "tcp", Addr: raw.RemoteAddr(), Err: err})
 	}
 	return conn, nil
 }

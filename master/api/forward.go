@@ -8,7 +8,9 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -115,6 +117,8 @@ func unsent(err error) bool {
 // forward sends the raw request to the Master with the user asserted. It gives up when another peer has become Master.
 func (s *Server) forward(r *request, master string, body []byte) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(r.Context())
+	var sent atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { sent.Store(true) }})
 	out := r.Clone(ctx)
 	out.Body = io.NopCloser(bytes.NewReader(body))
 	out.ContentLength = int64(len(body))
@@ -132,7 +136,7 @@ func (s *Server) forward(r *request, master string, body []byte) (*http.Response
 	}
 	done := make(chan struct{})
 	defer close(done)
-	go s.giveUp(master, done, cancel)
+	go s.giveUp(master, &sent, done, cancel)
 	resp, err := s.cfg.Peers.RoundTripTo(master, out)
 	if err != nil {
 		cancel(err)
@@ -142,12 +146,17 @@ func (s *Server) forward(r *request, master string, body []byte) (*http.Response
 	return resp, nil
 }
 
-// giveUp ends a forwarded request soon after its Master has been replaced.
-func (s *Server) giveUp(master string, done <-chan struct{}, cancel context.CancelCauseFunc) {
+// giveUp ends a forwarded request soon after its Master has been replaced, and at once if there is no connection yet to send
+// it on.
+func (s *Server) giveUp(master string, sent *atomic.Bool, done <-chan struct{}, cancel context.CancelCauseFunc) {
 	for {
 		changed := s.cfg.Peers.Changed()
 		if now, ok := s.cfg.Peers.Master(); ok && now != master {
-			t := time.NewTimer(deposedGrace)
+			grace := deposedGrace
+			if !sent.Load() {
+				grace = 0
+			}
+			t := time.NewTimer(grace)
 			defer t.Stop()
 			select {
 			case <-t.C:
