@@ -92,6 +92,21 @@ func TestAWriteMovesOnFromAPeerThatIsNotReached(t *testing.T) {
 	}
 }
 
+func TestAWriteThatStillDialsMovesOnToTheNextMaster(t *testing.T) {
+	c := newCluster(t)
+	c.setLeader("gone")
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.other.client(t).Create(t.Context(), shoalapi.ConfigMaps, configMap("a"), client.CreateOptions{})
+		done <- err
+	}()
+	<-c.dialing
+	c.setLeader("master")
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAWriteIsHeldWhileTheMasterTakesUpItsRole(t *testing.T) {
 	for _, at := range []string{"master", "other"} {
 		t.Run(at, func(t *testing.T) {

@@ -24,6 +24,7 @@ type cluster struct {
 	replica *registrytest.Replica
 	master  *peer
 	other   *peer
+	dialing chan struct{} // gets one for each request to "gone"
 
 	mu     sync.Mutex
 	leader string
@@ -42,7 +43,7 @@ type peer struct {
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{log: registrytest.NewLog(), leader: "master"}
+	c := &cluster{log: registrytest.NewLog(), leader: "master", dialing: make(chan struct{}, 1)}
 	c.replica = registrytest.NewReplica(t, c.log)
 	c.master = c.start(t, "master", c.log)
 	c.other = c.start(t, "other", c.replica)
@@ -89,6 +90,11 @@ func (p *peer) Changed() <-chan struct{} {
 }
 
 func (p *peer) RoundTripTo(name string, r *http.Request) (*http.Response, error) {
+	if name == "gone" { // a machine that does not answer at all
+		p.c.dialing <- struct{}{}
+		<-r.Context().Done()
+		return nil, &net.OpError{Op: "dial", Err: r.Context().Err()}
+	}
 	to := map[string]*peer{"master": p.c.master, "other": p.c.other}[name]
 	if to == nil || to.isDown() {
 		return nil, &net.OpError{Op: "dial", Err: errors.New("connection refused")}
