@@ -15,12 +15,9 @@ import (
 	"shoal/master/registry"
 )
 
-// How many changes are remembered, decoded for watchers and in the store. An EndpointSlice of a hundred endpoints is tens of
-// kilobytes and changes with each of its pods: more history is mostly memory. A watcher that is behind lists again.
-const (
-	feedWindow = 128
-	historyMax = 3000
-)
+// historyMax is how many changes the store remembers. An EndpointSlice of a hundred endpoints is tens of kilobytes and changes
+// with each of its pods: more history is mostly memory. A watcher that is further behind lists again.
+const historyMax = 3000
 
 // wire makes the roles and gives each what it needs of the others. Nothing runs yet.
 func (p *Peer) wire(ctx context.Context) error {
@@ -98,7 +95,7 @@ func (p *Peer) wireAPI() {
 	var chain admission.Chain
 	p.registry = registry.New(registry.Config{
 		Log: p.raft, ServiceCIDR: netip.MustParsePrefix(p.cfg.Network.ServiceCIDR), PodCIDR: netip.MustParsePrefix(p.cfg.Network.PodCIDR),
-		NodePrefix: p.cfg.Network.NodePrefix, Window: feedWindow, Now: p.now, Logger: p.log,
+		NodePrefix: p.cfg.Network.NodePrefix, Now: p.now, Logger: p.log,
 		Admit: func(ctx context.Context, a *registry.Admission) error {
 			return chain.Admit(ctx, admissionRequest(ctx, a))
 		},

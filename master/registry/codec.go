@@ -60,7 +60,9 @@ func (r *Registry) decodeEntry(k *api.Kind, skey store.Key, value []byte, rev st
 		return nil, fmt.Errorf("decode %s: %w", skey, err)
 	}
 	_, rest := splitKey(skey)
-	return newEntry(k, objectKey(rest), obj, rev), nil
+	e := newEntry(k, objectKey(rest), obj, rev)
+	e.size = len(value)
+	return e, nil
 }
 
 // sealed returns the value to propose for obj.

@@ -20,6 +20,7 @@ type Entry struct {
 	Rev    store.Rev
 
 	node string // spec.nodeName of a pod
+	size int    // of the object in the store, bytes
 	json atomic.Pointer[[]byte]
 	wire atomic.Pointer[[]byte]
 }
@@ -36,7 +37,9 @@ func newEntry(k *api.Kind, key client.Key, obj api.Object, rev store.Rev) *Entry
 
 // at returns the same object with another revision: what a deletion shows.
 func (e *Entry) at(k *api.Kind, rev store.Rev) *Entry {
-	return newEntry(k, e.Key, e.Object.DeepCopyObject().(api.Object), rev)
+	then := newEntry(k, e.Key, e.Object.DeepCopyObject().(api.Object), rev)
+	then.size = e.size
+	return then
 }
 
 // JSON returns the object's JSON, apiVersion and kind included. The caller must not change it.

@@ -17,7 +17,7 @@ import (
 // Readers share its entries. Only pump.go writes to it.
 type feed struct {
 	kind   *api.Kind
-	window int
+	window window
 
 	mu      sync.RWMutex
 	rev     store.Rev // of the newest change applied
@@ -39,16 +39,21 @@ type change struct {
 	before *Entry // nil for Added
 }
 
+// window is how much of its history a feed keeps decoded: both limits hold, but for the half that a cut waits for. Kinds
+// have objects from a hundred bytes to a hundred kilobytes.
+type window struct{ changes, bytes int }
+
 // history is the newest changes, in revision order, and who waits for the next.
 type history struct {
 	after   store.Rev // it holds every change with a larger revision
 	changes []change
+	bytes   int           // what their objects take in the store
 	wake    chan struct{} // closed and replaced by a change
 	users   int           // of a place
 }
 
-func newFeed(k *api.Kind, window int) *feed {
-	f := &feed{kind: k, window: window}
+func newFeed(k *api.Kind, w window) *feed {
+	f := &feed{kind: k, window: w}
 	f.resetLocked(0)
 	return f
 }
@@ -175,12 +180,24 @@ func (c change) places() []place {
 
 func (f *feed) recordLocked(h *history, c change, woken map[*history]bool) {
 	h.changes = append(h.changes, c)
+	h.bytes += c.now.size
 	// Readers hold sub-slices: cutting makes a new array, so it is done in large steps.
-	if n := len(h.changes) - f.window; n >= f.window/2+1 {
+	if len(h.changes) > f.window.changes*3/2 || h.bytes > f.window.bytes*3/2 {
+		h.cut(f.window)
+	}
+	woken[h] = true
+}
+
+// cut forgets the oldest changes until w holds. The newest one stays, however large it is.
+func (h *history) cut(w window) {
+	n := 0
+	for last := len(h.changes) - 1; n < last && (len(h.changes)-n > w.changes || h.bytes > w.bytes); n++ {
+		h.bytes -= h.changes[n].now.size
+	}
+	if n > 0 {
 		h.after = h.changes[n-1].rev
 		h.changes = slices.Clone(h.changes[n:])
 	}
-	woken[h] = true
 }
 
 // join returns the history of a place, made from the whole feed's when nobody watched it before.
@@ -194,6 +211,7 @@ func (f *feed) joinLocked(p place) *history {
 		for _, c := range f.history.changes {
 			if slices.Contains(c.places(), p) {
 				h.changes = append(h.changes, c)
+				h.bytes += c.now.size
 			}
 		}
 		f.places[p] = h

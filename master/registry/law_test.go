@@ -30,7 +30,7 @@ import (
 func TestListPlusEventsIsTheNextList(t *testing.T) {
 	l := registrytest.NewLog()
 	c := registrytest.Config(l)
-	c.Window = 16
+	c.Window, c.WindowBytes = 16, 4<<10
 	r := registrytest.Start(t, c)
 	selections := []client.ListOptions{
 		{},

@@ -51,8 +51,9 @@ type Config struct {
 	Admit Admit
 	// Transform changes values on their way to and from the store (encryption). Nil stores them as they are.
 	Transform Transformer
-	// Window is how many changes a feed remembers for watchers; older ones are read from the store. Zero means 1000.
-	Window int
+	// Window is how many changes of a kind are kept decoded for watchers, and WindowBytes how many bytes of stored objects those
+	// may be; older ones are read from the store. Zero means 1000, and 256 KiB.
+	Window, WindowBytes int
 	Now    func() time.Time // time.Now when nil
 	Logger *slog.Logger
 }
@@ -84,6 +85,9 @@ func New(c Config) *Registry {
 	if c.Window == 0 {
 		c.Window = 1000
 	}
+	if c.WindowBytes == 0 {
+		c.WindowBytes = 256 << 10
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -105,7 +109,7 @@ func New(c Config) *Registry {
 	}
 	r.applied.init()
 	for _, k := range c.Kinds.Kinds() {
-		f := newFeed(k, c.Window)
+		f := newFeed(k, window{c.Window, c.WindowBytes})
 		r.feeds[k] = f
 		r.byPath[pathOf(k)] = f
 	}

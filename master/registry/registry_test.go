@@ -18,6 +18,7 @@ import (
 
 	"shoal/internal/api"
 	"shoal/internal/client"
+	"shoal/master/registry"
 	"shoal/master/registry/registrytest"
 )
 
@@ -368,10 +369,19 @@ func TestWatchOfANodeSeesOnlyItsPods(t *testing.T) {
 }
 
 func TestWatchOlderThanTheFeedReadsTheStore(t *testing.T) {
-	l := registrytest.NewLog()
-	c := registrytest.Config(l)
-	c.Window = 4
-	r := registrytest.Start(t, c)
+	for what, set := range map[string]func(*registry.Config){
+		"many changes": func(c *registry.Config) { c.Window = 4 },
+		"many bytes":   func(c *registry.Config) { c.WindowBytes = 200 },
+	} {
+		t.Run(what, func(t *testing.T) {
+			c := registrytest.Config(registrytest.NewLog())
+			set(&c)
+			watchFromTheBeginning(t, registrytest.Start(t, c))
+		})
+	}
+}
+
+func watchFromTheBeginning(t *testing.T, r *registry.Registry) {
 	first := create(t, r, api.ConfigMaps, configMap("cm0"))
 	var want []seen
 	for i := 1; i < 50; i++ {

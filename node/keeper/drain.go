@@ -178,7 +178,7 @@ func (d *drains) read(x *draining, raw interface {
 			first = false // there is a writer
 			return false
 		}
-		if n == 0 && first {
+		if n == 0 && first && !hungUp(fd) {
 			first = false
 			return false
 		}
@@ -188,6 +188,14 @@ func (d *drains) read(x *draining, raw interface {
 		return true
 	})
 	return max(n, 0), errors.Join(err, rerr)
+}
+
+// hungUp reports whether a FIFO has had a writer since it was opened and has none any more. Their coming and going may have
+// woken the poller before anybody waited for it, and it would not wake again.
+func hungUp(fd uintptr) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n > 0 && p[0].Revents&unix.POLLHUP != 0
 }
 
 func (d *drains) take(x *draining, fr *framer, b *buffers, n int) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -116,7 +117,7 @@ func TestNextKeeperGoesOnWithoutLoss(t *testing.T) {
 	}
 	const lines = 30_000
 	w, end := container(t, spec.Stdout)
-	halfway, written := make(chan struct{}), make(chan struct{})
+	halfway, handedOver, written := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(written)
 		for i := range lines {
@@ -125,12 +126,14 @@ func TestNextKeeperGoesOnWithoutLoss(t *testing.T) {
 				close(halfway)
 			}
 		}
+		<-handedOver // the first keeper may have taken all; the next one could not tell an end from a beginning
 		end()
 	}()
 	<-halfway
 	stop()
 	next, _, _ := keeping(t, dir)
 	next.restore(t.Context())
+	close(handedOver)
 	x := next.get("a")
 	if x == nil {
 		t.Fatal("the next keeper does not know the drain")
@@ -156,6 +159,40 @@ func TestNextKeeperGoesOnWithoutLoss(t *testing.T) {
 	if joined.String() != want.String() {
 		t.Errorf("%d of %d bytes arrived in order", joined.Len(), want.Len())
 	}
+}
+
+// TestAWriterThatIsGoneBeforeTheFirstReadIsNotWaitedFor has a stream's only writer come and go after the keeper has opened the
+// stream and before it reads.
+func TestAWriterThatIsGoneBeforeTheFirstReadIsNotWaitedFor(t *testing.T) {
+	dir := t.TempDir()
+	d, ctx, _ := keeping(t, dir)
+	spec := pipes(t, dir, "a")
+	x, err := d.open(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{spec.Stdout, spec.Stderr} {
+		_, end := container(t, path)
+		end()
+	}
+	// A read that has to wait makes the poller take all that has happened until then.
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	read := make(chan error)
+	go func() {
+		_, err := r.Read(make([]byte, 1))
+		read <- err
+	}()
+	runtime.Gosched()
+	w.Close()
+	<-read
+	d.mu.Lock()
+	d.startLocked(ctx, x)
+	d.mu.Unlock()
+	<-x.done
 }
 
 func TestFullDiskDoesNotBlockTheContainer(t *testing.T) {

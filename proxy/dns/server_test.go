@@ -2,6 +2,7 @@ package dns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -180,14 +181,7 @@ func TestHeadlessLeavesOutGoneMachinesButNeverAll(t *testing.T) {
 // upstream is a name server on loopback that answers h for everything.
 func upstream(t testing.TB, h dns.HandlerFunc) netip.AddrPort {
 	t.Helper()
-	pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp4", pc.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	pc, l := bothPorts(t)
 	for _, srv := range []*dns.Server{{PacketConn: pc, Handler: h}, {Listener: l, Handler: h}} {
 		go func() { _ = srv.ActivateAndServe() }()
 	}
@@ -196,6 +190,25 @@ func upstream(t testing.TB, h dns.HandlerFunc) netip.AddrPort {
 		l.Close()
 	})
 	return netip.MustParseAddrPort(pc.LocalAddr().String())
+}
+
+// bothPorts listens on a port that is free for UDP and for TCP.
+func bothPorts(t testing.TB) (net.PacketConn, net.Listener) {
+	t.Helper()
+	var errs []error
+	for range 20 {
+		pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("tcp4", pc.LocalAddr().String())
+		if err == nil {
+			return pc, l
+		}
+		errs = append(errs, err, pc.Close()) // a connection of somebody's has it
+	}
+	t.Fatal(errors.Join(errs...))
+	return nil, nil
 }
 
 func address(name, value string) *dns.A {
