@@ -255,6 +255,8 @@ func TestStaleConnections(t *testing.T) {
 		"tcp to a terminating endpoint goes on":  {[]port{p(ab, ab)}, []port{p(b, ab)}, 0, true},
 		"tcp to one that is gone does not":       {[]port{p(ab, ab)}, []port{p(b, b)}, 2, true},
 		"tcp to one that is kept for want of up": {[]port{p(a, a)}, []port{p(a, nil)}, 0, true},
+		"tcp to the same one when it goes later": {[]port{p(a, nil)}, []port{p(nil, nil)}, 2, true},
+		"tcp to the same one when it is there":   {[]port{p(a, nil)}, []port{p(nil, a)}, 0, true},
 		"tcp of a deleted Service goes on":       {[]port{p(ab, ab)}, nil, 0, true},
 		"udp to a terminating one is moved":      {[]port{udp(p(ab, ab))}, []port{udp(p(b, ab))}, 2, false},
 		"udp of a deleted Service ends":          {[]port{udp(p(a, a))}, nil, 2, false},

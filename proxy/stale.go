@@ -71,11 +71,15 @@ func withdrawn(was, is *port) []Flow {
 
 // lost returns the TCP connections to endpoints that are gone for good, or unreachable.
 func lost(was, is *port) []Flow {
-	if slices.Equal(was.known, is.known) {
-		return nil
+	// The only endpoint of a Service is chosen although its machine is down, and goes later: then it is not among the known.
+	gone := missing(was.known, is.known)
+	for _, e := range append(missing(was.all, is.all), missing(was.local, is.local)...) {
+		if !slices.Contains(is.known, e) && !slices.Contains(gone, e) {
+			gone = append(gone, e)
+		}
 	}
 	var out []Flow
-	for _, e := range missing(was.known, is.known) {
+	for _, e := range gone {
 		if !slices.Contains(is.all, e) && !slices.Contains(is.local, e) {
 			out = append(out, flowsTo(was, e, unix.IPPROTO_TCP)...)
 		}

@@ -136,8 +136,9 @@ func (c *cluster) suffer(t *testing.T, f fault, run int) cost {
 	acked := w.stop()
 	x.failed, x.span = a.failed, a.span
 
-	if a.span > f.failed {
-		t.Errorf("requests failed over %v, at most %v is allowed:\n%s", a.span, f.failed, a.log)
+	// Between the first and the last that fail most are answered. That span gets a second more, for a busy machine.
+	if total := time.Duration(a.failed) * time.Second / asksPerSecond; total > f.failed || a.span > f.failed+time.Second {
+		t.Errorf("requests failed for %v in all, over %v; at most %v is allowed:\n%s", total, a.span, f.failed, a.log)
 	}
 	if a.sent < int(length.Seconds())*45 {
 		t.Errorf("only %d requests were sent", a.sent)
