@@ -37,13 +37,17 @@ func validateReplicationController(rc *corev1.ReplicationController) field.Error
 }
 
 func validatePodTemplate(t *corev1.PodTemplateSpec, at *field.Path) field.ErrorList {
-	errs := metavalidation.ValidateLabels(t.Labels, at.Child("labels"))
-	errs = append(errs, apivalidation.ValidateAnnotations(t.Annotations, at.Child("annotations"))...)
+	errs := validateTemplateMeta(t, at)
 	errs = append(errs, validatePodSpec(&t.Spec, at.Child("spec"))...)
 	if len(t.Spec.EphemeralContainers) > 0 {
 		errs = append(errs, field.Forbidden(at.Child("spec", "ephemeralContainers"), "ephemeral containers not allowed in pod template"))
 	}
 	return errs
+}
+
+func validateTemplateMeta(t *corev1.PodTemplateSpec, at *field.Path) field.ErrorList {
+	errs := metavalidation.ValidateLabels(t.Labels, at.Child("labels"))
+	return append(errs, apivalidation.ValidateAnnotations(t.Annotations, at.Child("annotations"))...)
 }
 
 func validateReplicationControllerUpdate(updated, _ *corev1.ReplicationController) field.ErrorList {
