@@ -62,7 +62,7 @@ func TestRows(t *testing.T) {
 // Defaults are a fixed point: stored objects are defaulted again at every update.
 func TestDefaultsAgainChangeNothing(t *testing.T) {
 	s := newServer()
-	for _, r := range readRecorded(t, "default") {
+	for _, r := range append(readRecorded(t, "default"), readRecorded(t, "default-workloads")...) {
 		if r.Request.Method != "POST" {
 			continue
 		}
