@@ -157,7 +157,9 @@ func TestNewIndexedJobs(t *testing.T) {
 			want: []string{"metadata.name: Invalid value: will not able to create pod with invalid DNS label: " + strings.Repeat("a", 62) + "-2"},
 		},
 		{
-			rule: "no more failures than indexes", do: func(j *batchv1.Job) { j.Spec.BackoffLimitPerIndex, j.Spec.MaxFailedIndexes = new(int32(1)), new(int32(4)) },
+			rule: "no more failures than indexes", do: func(j *batchv1.Job) {
+				j.Spec.BackoffLimitPerIndex, j.Spec.MaxFailedIndexes = new(int32(1)), new(int32(4))
+			},
 			want: []string{"spec.maxFailedIndexes: Invalid value: must be less than or equal to completions"},
 		},
 		{
@@ -178,13 +180,17 @@ func TestNewIndexedJobs(t *testing.T) {
 
 func TestPoliciesOfJobs(t *testing.T) {
 	onFailure := func(r batchv1.PodFailurePolicyRule) func(*batchv1.Job) {
-		return func(j *batchv1.Job) { j.Spec.PodFailurePolicy = &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{r}} }
+		return func(j *batchv1.Job) {
+			j.Spec.PodFailurePolicy = &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{r}}
+		}
 	}
 	onExit := func(c batchv1.PodFailurePolicyOnExitCodesRequirement) func(*batchv1.Job) {
 		return onFailure(batchv1.PodFailurePolicyRule{Action: "FailJob", OnExitCodes: &c})
 	}
 	onSuccess := func(r batchv1.SuccessPolicyRule) func(*batchv1.Job) {
-		return func(j *batchv1.Job) { j.Spec.SuccessPolicy = &batchv1.SuccessPolicy{Rules: []batchv1.SuccessPolicyRule{r}} }
+		return func(j *batchv1.Job) {
+			j.Spec.SuccessPolicy = &batchv1.SuccessPolicy{Rules: []batchv1.SuccessPolicyRule{r}}
+		}
 	}
 	const (
 		rule  = "spec.podFailurePolicy.rules[0]"
@@ -284,7 +290,9 @@ func TestUpdatesOfJobs(t *testing.T) {
 			},
 		},
 		{
-			rule: "what pods are for stays", do: func(j *batchv1.Job) { j.Spec.ManagedBy, j.Spec.CompletionMode = new("a.b/c"), new(batchv1.IndexedCompletion) },
+			rule: "what pods are for stays", do: func(j *batchv1.Job) {
+				j.Spec.ManagedBy, j.Spec.CompletionMode = new("a.b/c"), new(batchv1.IndexedCompletion)
+			},
 			want: []string{"spec.managedBy" + immutable, "spec.completionMode" + immutable},
 		},
 		{

@@ -86,7 +86,9 @@ func TestNewStatefulSets(t *testing.T) {
 			rule: "a mount needs a volume or a claim", do: func(s *appsv1.StatefulSet) { s.Spec.VolumeClaimTemplates = nil },
 			want: []string{"spec.template.spec.containers[0].volumeMounts[0].name: Not found"},
 		},
-		{rule: "names that are replaced do not matter", do: func(s *appsv1.StatefulSet) { s.Spec.Template.Spec.Hostname, s.Spec.Template.Spec.Subdomain = "A_", "B_" }},
+		{rule: "names that are replaced do not matter", do: func(s *appsv1.StatefulSet) {
+			s.Spec.Template.Spec.Hostname, s.Spec.Template.Spec.Subdomain = "A_", "B_"
+		}},
 		{
 			rule: "known policies", do: func(s *appsv1.StatefulSet) {
 				s.Spec.PodManagementPolicy = "Random"
@@ -145,7 +147,9 @@ func TestNewStatefulSets(t *testing.T) {
 			},
 		},
 		{
-			rule: "one pod alone excludes others", do: claim(func(c *corev1.PersistentVolumeClaimSpec) { c.AccessModes = append(c.AccessModes, corev1.ReadWriteOncePod) }),
+			rule: "one pod alone excludes others", do: claim(func(c *corev1.PersistentVolumeClaimSpec) {
+				c.AccessModes = append(c.AccessModes, corev1.ReadWriteOncePod)
+			}),
 			want: []string{atClaim + "accessModes: Forbidden: may not use ReadWriteOncePod with other access modes"},
 		},
 		{

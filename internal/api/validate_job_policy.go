@@ -212,4 +212,3 @@ func disjointIndexes(completed, failed string, completions int32) error {
 	}
 	return nil
 }
-
