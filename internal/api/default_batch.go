@@ -65,6 +65,11 @@ func prepareNewJob(j *batchv1.Job) {
 	if !isSet(j.Spec.ManualSelector) {
 		selectOwnPods(j)
 	}
+	labelLikePods(j)
+}
+
+// labelLikePods gives a job without labels those of its pods, and any job a map of its own.
+func labelLikePods(j *batchv1.Job) {
 	if len(j.Labels) == 0 {
 		j.Labels = j.Spec.Template.Labels
 	}

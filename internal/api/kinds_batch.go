@@ -41,7 +41,9 @@ func jobRow(k *Kind) {
 	k.PrepareUpdate = pair(func(updated, old *batchv1.Job) {
 		updated.Status = old.Status
 		dropScheduling(&updated.Spec)
+		labelLikePods(updated)
 	})
+	k.PrepareStatus = pair(func(updated, _ *batchv1.Job) { labelLikePods(updated) })
 	k.Validate, k.ValidateUpdate, k.ValidateStatus = check(validateJob), compare(validateJobUpdate), compare(validateJobStatus)
 	k.CopyStatus = pair(func(to, from *batchv1.Job) { to.Status = *from.Status.DeepCopy() })
 	k.Fields = fieldSet(jobFields)
