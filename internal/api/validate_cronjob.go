@@ -69,7 +69,7 @@ func validateSchedule(s *batchv1.CronJobSpec, inSchedule bool, at *field.Path) f
 }
 
 // ParseSchedule reads the schedule of a CronJob: five fields or a word like @daily. The schedule it returns is safe for
-// concurrent use; nothing of it is in a time zone unless the text names one.
+// concurrent use and counts in the time zone of the time it is given, unless the text names one.
 func ParseSchedule(text string) (schedule cron.Schedule, err error) {
 	defer func() {
 		// The parser cuts a time zone off without looking whether anything follows.

@@ -24,13 +24,13 @@ const (
 )
 
 func validateJob(j *batchv1.Job) field.ErrorList {
-	errs := validateGeneratedSelector(j, true)
+	errs := validateGeneratedSelector(j)
 	errs = append(errs, validateSelectingJobSpec(&j.Spec, field.NewPath("spec"))...)
 	return append(errs, validatePodNamesOfJob(j)...)
 }
 
-// validateGeneratedSelector wants the labels that prepareNewJob gave, those with a prefix only when prefixed is set.
-func validateGeneratedSelector(j *batchv1.Job, prefixed bool) field.ErrorList {
+// validateGeneratedSelector wants the labels that prepareNewJob gave.
+func validateGeneratedSelector(j *batchv1.Job) field.ErrorList {
 	if isSet(j.Spec.ManualSelector) || j.Spec.Selector == nil {
 		return nil
 	}
@@ -50,10 +50,8 @@ func validateGeneratedSelector(j *batchv1.Job, prefixed bool) field.ErrorList {
 	}
 	has(oldControllerUIDLabel, string(j.UID))
 	has(oldJobNameLabel, j.Name)
-	if prefixed {
-		has(batchv1.ControllerUidLabel, string(j.UID))
-		has(batchv1.JobNameLabel, j.Name)
-	}
+	has(batchv1.ControllerUidLabel, string(j.UID))
+	has(batchv1.JobNameLabel, j.Name)
 	if selector, err := metav1.LabelSelectorAsSelector(j.Spec.Selector); err == nil && !selector.Matches(generated) {
 		errs = append(errs, field.Invalid(field.NewPath("spec", "selector"), j.Spec.Selector, "`selector` not auto-generated"))
 	}

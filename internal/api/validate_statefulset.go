@@ -47,10 +47,7 @@ func validateStatefulSetSpec(s *appsv1.StatefulSetSpec, at *field.Path, whole bo
 	errs = append(errs, problems...)
 	template := at.Child("template")
 	if selector != nil {
-		// That of an empty selector has been said.
-		if !selector.Empty() {
-			errs = append(errs, validateSelected(selector, s.Template.Labels, template)...)
-		}
+		errs = append(errs, validateSelected(selector, s.Template.Labels, template)...)
 		if whole {
 			errs = append(errs, validatePodTemplate(completeTemplate(s), template)...)
 		} else {
