@@ -115,7 +115,7 @@ func (c deleteCmd) one(ctx context.Context, conn *conn, o object) error {
 }
 
 type scaleCmd struct {
-	Args     []string `arg:"" help:"rc NAME or rc/NAME."`
+	Args     []string `arg:"" help:"rc NAME, deploy/NAME and the like."`
 	Replicas int32    `required:"" help:"How many there should be."`
 }
 

@@ -140,6 +140,8 @@ func TestParseTargets(t *testing.T) {
 		"pods,svc":                        "pod/ service/",
 		"rc,pods web":                     "replicationcontroller/web pod/web",
 		"endpointslices.discovery.k8s.io": "endpointslice/",
+		"deploy,sts.apps,ds,rs web":       "deployment/web statefulset/web daemonset/web replicaset/web",
+		"jobs.batch,cj":                   "job/ cronjob/",
 	} {
 		targets, err := parseTargets(strings.Fields(args))
 		var got []string

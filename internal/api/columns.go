@@ -74,28 +74,15 @@ func replicationControllerColumns() []metav1.TableColumnDefinition {
 		number("Current", status["replicas"]),
 		number("Ready", status["readyReplicas"]),
 		ageColumn(),
-	}, wide(
-		column("Containers", "Names of each container in the template."),
-		column("Images", "Images referenced by each container in the template."),
-		column("Selector", spec["selector"]),
-	)...)
+	}, templateColumns(column("Selector", spec["selector"]))...)
 }
 
 func replicationControllerCells(rc *corev1.ReplicationController, now time.Time) []any {
-	var desired int64
-	if rc.Spec.Replicas != nil {
-		desired = int64(*rc.Spec.Replicas)
-	}
-	var names, images []string
-	if rc.Spec.Template != nil {
-		for i := range rc.Spec.Template.Spec.Containers {
-			names = append(names, rc.Spec.Template.Spec.Containers[i].Name)
-			images = append(images, rc.Spec.Template.Spec.Containers[i].Image)
-		}
-	}
+	template := orZero(rc.Spec.Template)
+	containers, images := templateCells(&template)
 	return []any{
-		rc.Name, desired, int64(rc.Status.Replicas), int64(rc.Status.ReadyReplicas), since(rc.CreationTimestamp, now),
-		strings.Join(names, ","), strings.Join(images, ","), labels.FormatLabels(rc.Spec.Selector),
+		rc.Name, int64(orZero(rc.Spec.Replicas)), int64(rc.Status.Replicas), int64(rc.Status.ReadyReplicas), since(rc.CreationTimestamp, now),
+		containers, images, labels.FormatLabels(rc.Spec.Selector),
 	}
 }
 

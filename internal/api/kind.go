@@ -52,6 +52,9 @@ type Kind struct {
 	ValidateStatus func(updated, old Object) field.ErrorList
 	// CopyStatus copies the status of from into to; nil when the kind has no status subresource.
 	CopyStatus func(to, from Object)
+	// PrepareStatus puts right what of the metadata an update of status may not change either. It runs after CopyStatus,
+	// before ValidateStatus. Nil means nothing.
+	PrepareStatus func(updated, old Object)
 	// Fields returns the selectable fields beyond metadata.name and metadata.namespace; nil means none.
 	Fields func(Object) fields.Set
 
@@ -63,6 +66,8 @@ type Kind struct {
 
 	// Generation reports whether a change of anything but metadata and status raises metadata.generation.
 	Generation bool
+	// GenerationOfAnnotations reports whether a change of annotations raises it, too.
+	GenerationOfAnnotations bool
 }
 
 // Subresource is one path below an object.

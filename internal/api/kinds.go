@@ -33,7 +33,11 @@ var (
 
 // Kinds returns every row, in discovery order.
 func Kinds() []*Kind {
-	return []*Kind{ConfigMaps, Endpoints, Events, Namespaces, Nodes, Pods, ReplicationControllers, Secrets, ServiceAccounts, Services, EndpointSlices}
+	return []*Kind{
+		ConfigMaps, Endpoints, Events, Namespaces, Nodes, Pods, ReplicationControllers, Secrets, ServiceAccounts, Services, EndpointSlices,
+		ControllerRevisions, DaemonSets, Deployments, ReplicaSets, StatefulSets,
+		CronJobs, Jobs,
+	}
 }
 
 func row[T, L any](gv schema.GroupVersion, kind, resource string, short ...string) *Kind {

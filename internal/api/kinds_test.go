@@ -62,7 +62,7 @@ func TestRows(t *testing.T) {
 // Defaults are a fixed point: stored objects are defaulted again at every update.
 func TestDefaultsAgainChangeNothing(t *testing.T) {
 	s := newServer()
-	for _, r := range readRecorded(t, "default") {
+	for _, r := range append(readRecorded(t, "default"), readRecorded(t, "default-workloads")...) {
 		if r.Request.Method != "POST" {
 			continue
 		}
@@ -111,8 +111,8 @@ func TestScale(t *testing.T) {
 		Spec:       corev1.ReplicationControllerSpec{Replicas: &three, Selector: map[string]string{"b": "2", "a": "1"}},
 		Status:     corev1.ReplicationControllerStatus{Replicas: 2},
 	}
-	s := ScaleOf(rc)
-	if s.Spec.Replicas != 3 || s.Status.Replicas != 2 || s.Status.Selector != "a=1,b=2" || s.UID != "u" || s.ResourceVersion != "5" {
+	s, ok := ScaleOf(rc)
+	if !ok || s.Spec.Replicas != 3 || s.Status.Replicas != 2 || s.Status.Selector != "a=1,b=2" || s.UID != "u" || s.ResourceVersion != "5" {
 		t.Errorf("got %+v", s)
 	}
 	s.Spec.Replicas, s.ResourceVersion = 0, "4"

@@ -201,6 +201,7 @@ func (s *server) create(k *Kind, namespace string, body []byte) (Object, error) 
 	if o.GetName() == "" && o.GetGenerateName() != "" {
 		o.SetName(o.GetGenerateName() + "abcde")
 	}
+	o.SetUID("u")
 	if k.Default != nil {
 		k.Default(o)
 	}
@@ -222,7 +223,6 @@ func (s *server) create(k *Kind, namespace string, body []byte) (Object, error) 
 	}
 	s.allocate(o)
 	o.SetResourceVersion("7")
-	o.SetUID("u")
 	o.SetCreationTimestamp(metav1.Unix(1600000000, 0))
 	at := key(k, namespace, o.GetName())
 	s.objects[at] = o
@@ -294,6 +294,9 @@ func (s *server) patch(k *Kind, namespace, name, sub, contentType string, patch 
 		given := updated
 		updated = old.DeepCopyObject().(Object)
 		k.CopyStatus(updated, given)
+		if k.PrepareStatus != nil {
+			k.PrepareStatus(updated, old)
+		}
 		errs = k.ValidateStatus(updated, old)
 	} else {
 		if k.PrepareUpdate != nil {
@@ -308,7 +311,8 @@ func (s *server) patch(k *Kind, namespace, name, sub, contentType string, patch 
 		return nil, err
 	}
 	s.allocate(updated)
-	if k.Generation && !reflect.DeepEqual(specOf(updated), specOf(old)) {
+	annotated := k.GenerationOfAnnotations && !reflect.DeepEqual(updated.GetAnnotations(), old.GetAnnotations())
+	if k.Generation && sub == "" && (annotated || !reflect.DeepEqual(specOf(updated), specOf(old))) {
 		updated.SetGeneration(old.GetGeneration() + 1)
 	}
 	s.objects[key(k, namespace, name)] = updated

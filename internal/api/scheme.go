@@ -3,9 +3,11 @@ package api
 import (
 	"fmt"
 
+	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -24,6 +26,8 @@ func NewScheme() *runtime.Scheme {
 		add func(*runtime.Scheme) error
 	}{
 		{corev1.SchemeGroupVersion, corev1.AddToScheme},
+		{appsv1.SchemeGroupVersion, appsv1.AddToScheme},
+		{batchv1.SchemeGroupVersion, batchv1.AddToScheme},
 		{discoveryv1.SchemeGroupVersion, discoveryv1.AddToScheme},
 		{autoscalingv1.SchemeGroupVersion, autoscalingv1.AddToScheme},
 		{policyv1.SchemeGroupVersion, policyv1.AddToScheme},

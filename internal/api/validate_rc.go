@@ -26,19 +26,11 @@ func validateReplicationController(rc *corev1.ReplicationController) field.Error
 		errs = append(errs, field.Invalid(template.Child("metadata", "labels"), spec.Template.Labels, "`selector` does not match template `labels`"))
 	}
 	errs = append(errs, validatePodTemplate(spec.Template, template)...)
-	// Replicas that end and are not started again would be made anew without end.
-	if p := spec.Template.Spec.RestartPolicy; p != corev1.RestartPolicyAlways {
-		errs = append(errs, field.NotSupported(template.Child("spec", "restartPolicy"), p, []corev1.RestartPolicy{corev1.RestartPolicyAlways}))
-	}
-	if spec.Template.Spec.ActiveDeadlineSeconds != nil {
-		errs = append(errs, field.Forbidden(template.Child("spec", "activeDeadlineSeconds"), "activeDeadlineSeconds in ReplicationController is not Supported"))
-	}
-	return errs
+	return append(errs, validateLasting(&spec.Template.Spec, template.Child("spec"), "ReplicationController")...)
 }
 
 func validatePodTemplate(t *corev1.PodTemplateSpec, at *field.Path) field.ErrorList {
-	errs := metavalidation.ValidateLabels(t.Labels, at.Child("labels"))
-	errs = append(errs, apivalidation.ValidateAnnotations(t.Annotations, at.Child("annotations"))...)
+	errs := validateTemplateMeta(t, at)
 	errs = append(errs, validatePodSpec(&t.Spec, at.Child("spec"))...)
 	if len(t.Spec.EphemeralContainers) > 0 {
 		errs = append(errs, field.Forbidden(at.Child("spec", "ephemeralContainers"), "ephemeral containers not allowed in pod template"))
@@ -46,25 +38,25 @@ func validatePodTemplate(t *corev1.PodTemplateSpec, at *field.Path) field.ErrorL
 	return errs
 }
 
+func validateTemplateMeta(t *corev1.PodTemplateSpec, at *field.Path) field.ErrorList {
+	errs := metavalidation.ValidateLabels(t.Labels, at.Child("labels"))
+	return append(errs, apivalidation.ValidateAnnotations(t.Annotations, at.Child("annotations"))...)
+}
+
 func validateReplicationControllerUpdate(updated, _ *corev1.ReplicationController) field.ErrorList {
 	return validateReplicationController(updated)
 }
 
 func validateReplicationControllerStatus(updated, _ *corev1.ReplicationController) field.ErrorList {
-	s, at := &updated.Status, field.NewPath("status")
-	errs := notNegative(int64(s.Replicas), at.Child("replicas"))
-	errs = append(errs, notNegative(int64(s.FullyLabeledReplicas), at.Child("fullyLabeledReplicas"))...)
-	errs = append(errs, notNegative(int64(s.ReadyReplicas), at.Child("readyReplicas"))...)
-	errs = append(errs, notNegative(int64(s.AvailableReplicas), at.Child("availableReplicas"))...)
-	errs = append(errs, notNegative(s.ObservedGeneration, at.Child("observedGeneration"))...)
-	atMost := func(n, most int32, name, text string) {
-		if n > most {
-			errs = append(errs, field.Invalid(at.Child(name), n, text))
-		}
-	}
-	atMost(s.FullyLabeledReplicas, s.Replicas, "fullyLabeledReplicas", "cannot be greater than status.replicas")
-	atMost(s.ReadyReplicas, s.Replicas, "readyReplicas", "cannot be greater than status.replicas")
-	atMost(s.AvailableReplicas, s.Replicas, "availableReplicas", "cannot be greater than status.replicas")
-	atMost(s.AvailableReplicas, s.ReadyReplicas, "availableReplicas", "cannot be greater than readyReplicas")
-	return errs
+	s, c := &updated.Status, counts{at: field.NewPath("status")}
+	c.notNegative(int64(s.Replicas), "replicas")
+	c.notNegative(int64(s.FullyLabeledReplicas), "fullyLabeledReplicas")
+	c.notNegative(int64(s.ReadyReplicas), "readyReplicas")
+	c.notNegative(int64(s.AvailableReplicas), "availableReplicas")
+	c.notNegative(s.ObservedGeneration, "observedGeneration")
+	c.atMost(s.FullyLabeledReplicas, s.Replicas, "fullyLabeledReplicas", "status.replicas")
+	c.atMost(s.ReadyReplicas, s.Replicas, "readyReplicas", "status.replicas")
+	c.atMost(s.AvailableReplicas, s.Replicas, "availableReplicas", "status.replicas")
+	c.atMost(s.AvailableReplicas, s.ReadyReplicas, "availableReplicas", "readyReplicas")
+	return c.errs
 }

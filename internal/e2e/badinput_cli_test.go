@@ -35,7 +35,7 @@ func TestCommandsRefuse(t *testing.T) {
 			},
 			{"no YAML", lines("apiVersion: v1", "kind: [Pod"), []string{"/run/m.yaml:1", "not YAML", "line 2"}},
 			{"no kind", lines("metadata: {name: web}"), []string{"/run/m.yaml:1", "apiVersion and kind"}},
-			{"an unknown kind", lines("apiVersion: apps/v1", "kind: Deployment", "metadata: {name: web}"), []string{"/run/m.yaml:1", `"Deployment"`, "apps/v1", "replicationcontrollers"}},
+			{"an unknown kind", lines("apiVersion: example.com/v1", "kind: Widget", "metadata: {name: web}"), []string{"/run/m.yaml:1", `"Widget"`, "example.com/v1", "replicationcontrollers"}},
 			{"no name", lines("apiVersion: v1", "kind: Pod", "spec: {containers: [{name: web, image: nginx}]}"), []string{"/run/m.yaml:1", "metadata.name"}},
 			{"a bad name", lines("apiVersion: v1", "kind: Pod", "metadata: {name: Web_1}", "spec: {containers: [{name: web, image: nginx}]}"), []string{"/run/m.yaml:1", "metadata.name", "lower case"}},
 			{"a namespace that is not there", lines("apiVersion: v1", "kind: Pod", "metadata: {name: web, namespace: nosuch}", "spec: {containers: [{name: web, image: nginx}]}"), []string{"/run/m.yaml:1", `"nosuch" not found`}},

@@ -29,7 +29,7 @@ func namespace(name string) *corev1.Namespace {
 	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
 }
 
-// recordedCase is one line of testdata/recorded.jsonl.
+// recordedCase is one line of a file of recorded answers.
 type recordedCase struct {
 	ID      string
 	Seq     string
@@ -57,7 +57,18 @@ type recordedCase struct {
 // fields may be there.
 func TestRecordedAnswers(t *testing.T) {
 	t.Parallel()
-	for seq, cases := range readRecorded(t) {
+	replayAll(t, "recorded.jsonl")
+}
+
+// TestRecordedAnswersAboutWorkloads is TestRecordedAnswers for groups apps and batch.
+func TestRecordedAnswersAboutWorkloads(t *testing.T) {
+	t.Parallel()
+	replayAll(t, "recorded-workloads.jsonl")
+}
+
+func replayAll(t *testing.T, file string) {
+	t.Helper()
+	for seq, cases := range readRecorded(t, file) {
 		t.Run(seq, func(t *testing.T) {
 			t.Parallel()
 			reg, _ := registrytest.New(t)
@@ -81,9 +92,9 @@ func TestRecordedAnswers(t *testing.T) {
 	}
 }
 
-func readRecorded(t *testing.T) map[string][]*recordedCase {
+func readRecorded(t *testing.T, file string) map[string][]*recordedCase {
 	t.Helper()
-	f, err := os.Open("testdata/recorded.jsonl")
+	f, err := os.Open("testdata/" + file)
 	if err != nil {
 		t.Fatal(err)
 	}

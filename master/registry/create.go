@@ -69,27 +69,33 @@ func (r *Registry) create(ctx context.Context, k *api.Kind, obj api.Object, dryR
 		obj.SetNamespace("")
 	}
 	prefix := obj.GetGenerateName()
-	generated := obj.GetName() == "" && prefix != ""
-	if generated {
-		obj.SetName(r.generate(prefix))
+	if obj.GetName() != "" || prefix == "" {
+		e, err := r.createNamed(ctx, k, obj, dryRun)
+		if errors.Is(err, errNameTaken) {
+			err = apierrors.NewAlreadyExists(k.GVR().GroupResource(), obj.GetName())
+		}
+		return e, err
 	}
-	if err := r.admitCreate(ctx, k, obj, dryRun); err != nil {
-		return nil, err
-	}
+	var name string
 	for range attempts {
-		e, err := r.insert(ctx, k, obj, dryRun)
+		// From the beginning with each name: what is filled in may depend on it, such as the labels of a job's pods.
+		named := obj.DeepCopyObject().(api.Object)
+		name = r.generate(prefix)
+		named.SetName(name)
+		e, err := r.createNamed(ctx, k, named, dryRun)
 		if err == nil || !errors.Is(err, errNameTaken) {
 			return e, err
 		}
-		if !generated {
-			break
-		}
-		obj.SetName(r.generate(prefix))
 	}
-	if generated {
-		return nil, apierrors.NewGenerateNameConflict(k.GVR().GroupResource(), obj.GetName(), 1)
+	return nil, apierrors.NewGenerateNameConflict(k.GVR().GroupResource(), name, 1)
+}
+
+// createNamed stores a new object whose name is known, or returns errNameTaken.
+func (r *Registry) createNamed(ctx context.Context, k *api.Kind, obj api.Object, dryRun bool) (*Entry, error) {
+	if err := r.admitCreate(ctx, k, obj, dryRun); err != nil {
+		return nil, err
 	}
-	return nil, apierrors.NewAlreadyExists(k.GVR().GroupResource(), obj.GetName())
+	return r.insert(ctx, k, obj, dryRun)
 }
 
 // admitCreate completes a new object and has it checked.

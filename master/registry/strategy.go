@@ -45,7 +45,19 @@ func limitTo(k *api.Kind, updated, old api.Object, sub string) api.Object {
 	if k.CopyStatus != nil {
 		k.CopyStatus(out, updated)
 	}
+	if k.PrepareStatus != nil {
+		k.PrepareStatus(out, old)
+	}
 	return out
+}
+
+// raisesGeneration reports whether an update of an object itself changes what its controllers act on.
+func raisesGeneration(k *api.Kind, updated, old api.Object) bool {
+	if !k.Generation {
+		return false
+	}
+	annotated := k.GenerationOfAnnotations && !equality.Semantic.DeepEqual(updated.GetAnnotations(), old.GetAnnotations())
+	return annotated || !sameSpec(k, updated, old)
 }
 
 // sameSpec reports whether two objects differ in nothing but metadata and status.
@@ -92,22 +104,21 @@ func graceOf(obj api.Object, asked *int64) int64 {
 
 // ScaleOf returns an object's scale.
 func ScaleOf(k *api.Kind, obj api.Object) (*autoscalingv1.Scale, error) {
-	if rc, ok := obj.(*corev1.ReplicationController); ok {
-		return api.ScaleOf(rc), nil
+	if s, ok := api.ScaleOf(obj); ok {
+		return s, nil
 	}
 	return nil, notFound(k, obj.GetName())
 }
 
 // applyScale sets in obj what a scale asks for.
 func applyScale(k *api.Kind, obj api.Object, s *autoscalingv1.Scale) error {
-	if rc, ok := obj.(*corev1.ReplicationController); ok {
-		if errs := api.ValidateScale(s); len(errs) > 0 {
-			return invalid(scaleKind(), obj.GetName(), errs...)
-		}
-		api.ApplyScale(rc, s)
-		return nil
+	if errs := api.ValidateScale(s); len(errs) > 0 {
+		return invalid(scaleKind(), obj.GetName(), errs...)
 	}
-	return notFound(k, obj.GetName())
+	if !api.ApplyScale(obj, s) {
+		return notFound(k, obj.GetName())
+	}
+	return nil
 }
 
 func scaleKind() *api.Kind {

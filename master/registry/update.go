@@ -165,7 +165,7 @@ func (r *Registry) tryUpdate(ctx context.Context, u updating, skey store.Key, ol
 	if err != nil {
 		return nil, false, err
 	}
-	if u.sub == "" && u.kind.Generation && !sameSpec(u.kind, obj, old.Object) {
+	if u.sub == "" && raisesGeneration(u.kind, obj, old.Object) {
 		obj.SetGeneration(old.Object.GetGeneration() + 1)
 	}
 	plain, err := encodeStored(obj)
