@@ -33,7 +33,10 @@ var (
 
 // Kinds returns every row, in discovery order.
 func Kinds() []*Kind {
-	return []*Kind{ConfigMaps, Endpoints, Events, Namespaces, Nodes, Pods, ReplicationControllers, Secrets, ServiceAccounts, Services, EndpointSlices}
+	return []*Kind{
+		ConfigMaps, Endpoints, Events, Namespaces, Nodes, Pods, ReplicationControllers, Secrets, ServiceAccounts, Services, EndpointSlices,
+		Leases, ClusterRoleBindings, ClusterRoles, RoleBindings, Roles,
+	}
 }
 
 func row[T, L any](gv schema.GroupVersion, kind, resource string, short ...string) *Kind {

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"shoal/consensus/store"
 	"shoal/internal/api"
@@ -258,6 +259,9 @@ func checkIdentity(k *api.Kind, key client.Key, old *Entry, obj api.Object) erro
 	rev, err := parseRev(obj.GetResourceVersion())
 	if err != nil {
 		return err
+	}
+	if rev == 0 && k.NeedsVersion {
+		return invalid(k, key.Name, field.Invalid(field.NewPath("metadata", "resourceVersion"), 0, "must be specified for an update"))
 	}
 	if rev != 0 && rev != old.Rev {
 		return stale(k, key.Name)
