@@ -35,6 +35,7 @@ var (
 func Kinds() []*Kind {
 	return []*Kind{
 		ConfigMaps, Endpoints, Events, Namespaces, Nodes, Pods, ReplicationControllers, Secrets, ServiceAccounts, Services, EndpointSlices,
+		LimitRanges, PodTemplates, ResourceQuotas,
 		Leases, ClusterRoleBindings, ClusterRoles, RoleBindings, Roles,
 	}
 }
