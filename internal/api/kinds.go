@@ -35,7 +35,7 @@ var (
 func Kinds() []*Kind {
 	return []*Kind{
 		ConfigMaps, Endpoints, Events, Namespaces, Nodes, Pods, ReplicationControllers, Secrets, ServiceAccounts, Services, EndpointSlices,
-		LimitRanges, PodTemplates, ResourceQuotas,
+		LimitRanges, PersistentVolumeClaims, PersistentVolumes, PodTemplates, ResourceQuotas,
 		Leases, ClusterRoleBindings, ClusterRoles, RoleBindings, Roles,
 	}
 }

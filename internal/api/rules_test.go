@@ -51,11 +51,13 @@ func problems(t *testing.T, err error) []string {
 
 func compareProblems(t *testing.T, got, want []string) {
 	t.Helper()
-	ok := len(got) == len(want)
-	for i := 0; ok && i < len(got); i++ {
-		ok = strings.HasPrefix(got[i], want[i])
+	left := slices.Clone(got)
+	for _, w := range want {
+		if i := slices.IndexFunc(left, func(g string) bool { return strings.HasPrefix(g, w) }); i >= 0 {
+			left = slices.Delete(left, i, i+1)
+		}
 	}
-	if !ok {
+	if len(left) > 0 || len(got) != len(want) {
 		t.Errorf("it is refused for\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
 	}
 }
