@@ -36,7 +36,8 @@ func Kinds() []*Kind {
 	return []*Kind{
 		ConfigMaps, Endpoints, Events, Namespaces, Nodes, Pods, ReplicationControllers, Secrets, ServiceAccounts, Services, EndpointSlices,
 		LimitRanges, PersistentVolumeClaims, PersistentVolumes, PodTemplates, ResourceQuotas,
-		Leases, ClusterRoleBindings, ClusterRoles, RoleBindings, Roles,
+		IngressClasses, Ingresses, NetworkPolicies,
+		PodDisruptionBudgets, ClusterRoleBindings, ClusterRoles, RoleBindings, Roles, PriorityClasses, Leases,
 	}
 }
 

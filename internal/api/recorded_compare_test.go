@@ -253,6 +253,7 @@ func TestRecordedValidation(t *testing.T) {
 		"invalid-service/lbclass-type":    "the field did not exist then and was dropped",
 
 		"immutable-persistentvolumeclaim/storage-down": "newer servers compare with the capacity that the claim has",
+		"immutable-priorityclass/value":                "newer servers spell the field as it is",
 		"immutable-persistentvolumeclaim/class":        "newer servers let a claim get its class once",
 	}, 98)
 }

@@ -9,8 +9,10 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -32,7 +34,9 @@ func NewScheme() *runtime.Scheme {
 		{authenticationv1.SchemeGroupVersion, authenticationv1.AddToScheme},
 		{authorizationv1.SchemeGroupVersion, authorizationv1.AddToScheme},
 		{coordinationv1.SchemeGroupVersion, coordinationv1.AddToScheme},
+		{networkingv1.SchemeGroupVersion, networkingv1.AddToScheme},
 		{rbacv1.SchemeGroupVersion, rbacv1.AddToScheme},
+		{schedulingv1.SchemeGroupVersion, schedulingv1.AddToScheme},
 	} {
 		utilruntime.Must(g.add(s))
 	}
