@@ -36,8 +36,11 @@ func Kinds() []*Kind {
 	return []*Kind{
 		ConfigMaps, Endpoints, Events, Namespaces, Nodes, Pods, ReplicationControllers, Secrets, ServiceAccounts, Services, EndpointSlices,
 		LimitRanges, PersistentVolumeClaims, PersistentVolumes, PodTemplates, ResourceQuotas,
+		HorizontalPodAutoscalers,
 		IngressClasses, Ingresses, NetworkPolicies,
-		PodDisruptionBudgets, ClusterRoleBindings, ClusterRoles, RoleBindings, Roles, PriorityClasses, Leases,
+		PodDisruptionBudgets, ClusterRoleBindings, ClusterRoles, RoleBindings, Roles,
+		CSIDrivers, CSINodes, CSIStorageCapacities, StorageClasses, VolumeAttachments,
+		PriorityClasses, Leases,
 	}
 }
 

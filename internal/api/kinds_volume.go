@@ -49,6 +49,10 @@ func defaultPersistentVolume(v *corev1.PersistentVolume) {
 	s := &v.Spec
 	blank(&s.PersistentVolumeReclaimPolicy, corev1.PersistentVolumeReclaimRetain)
 	unset(&s.VolumeMode, corev1.PersistentVolumeFilesystem)
+	defaultPersistentSource(s)
+}
+
+func defaultPersistentSource(s *corev1.PersistentVolumeSpec) {
 	roundResources(s.Capacity)
 	switch {
 	case s.HostPath != nil:

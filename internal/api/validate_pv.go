@@ -32,7 +32,7 @@ func validatePersistentVolume(v *corev1.PersistentVolume) field.ErrorList {
 			errs = append(errs, validateNodeSelector(a.Required, at.Child("nodeAffinity", "required"))...)
 		}
 	}
-	errs = append(errs, validatePersistentSource(v, at)...)
+	errs = append(errs, validatePersistentSource(s, v.Name, at)...)
 	if s.HostPath != nil && path.Clean(s.HostPath.Path) == "/" && s.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimRecycle {
 		errs = append(errs, field.Forbidden(at.Child("persistentVolumeReclaimPolicy"), "may not be 'recycle' for a hostPath mount of '/'"))
 	}

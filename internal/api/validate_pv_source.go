@@ -23,11 +23,11 @@ type source struct {
 	checkedAs string
 }
 
-// validatePersistentSource wants exactly one source. The order decides which of two is one too many.
-func validatePersistentSource(v *corev1.PersistentVolume, at *field.Path) field.ErrorList {
+// validatePersistentSource wants exactly one source of the named volume. The order decides which of two is one too many.
+func validatePersistentSource(spec *corev1.PersistentVolumeSpec, volume string, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	found := false
-	for _, s := range persistentSources(&v.Spec, v.Name) {
+	for _, s := range persistentSources(spec, volume) {
 		switch {
 		case !s.set:
 		case found && s.name != "flexVolume": // which was forgotten once, and is let through since
@@ -40,7 +40,7 @@ func validatePersistentSource(v *corev1.PersistentVolume, at *field.Path) field.
 	if !found {
 		errs = append(errs, field.Required(at, "must specify a volume type"))
 	}
-	if v.Spec.Local != nil && v.Spec.NodeAffinity == nil {
+	if spec.Local != nil && spec.NodeAffinity == nil {
 		errs = append(errs, field.Required(at.Child("nodeAffinity"), "Local volume requires node affinity"))
 	}
 	return errs
