@@ -3,7 +3,6 @@ package api
 import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 )
 
 // The rows of storage that outlives pods. Nothing binds claims to volumes or protects either from deletion yet.
@@ -20,7 +19,6 @@ func persistentVolumeRow(k *Kind) {
 	k.PrepareUpdate = pair(func(updated, old *corev1.PersistentVolume) { updated.Status = old.Status })
 	k.Validate, k.ValidateUpdate, k.ValidateStatus = check(validatePersistentVolume), compare(validatePersistentVolumeUpdate), anyStatus
 	k.CopyStatus = pair(copyVolumeStatus)
-	k.Fields = fieldSet(func(v *corev1.PersistentVolume) fields.Set { return fields.Set{"name": v.Name} })
 	k.Columns, k.Cells = persistentVolumeColumns(), cells(persistentVolumeCells)
 }
 
@@ -40,7 +38,6 @@ func claimRow(k *Kind) {
 		to.Status = *from.Status.DeepCopy()
 		to.Status.HealthStatus = nil // not in use unless Kubernetes is told so
 	})
-	k.Fields = fieldSet(func(c *corev1.PersistentVolumeClaim) fields.Set { return fields.Set{"name": c.Name} })
 	k.Columns, k.Cells = claimColumns(), cells(claimCells)
 }
 
