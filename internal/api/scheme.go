@@ -55,6 +55,9 @@ func NewScheme() *runtime.Scheme {
 
 // fieldLabels refuses field selectors that a kind does not offer.
 func fieldLabels(k *Kind) runtime.FieldLabelConversionFunc {
+	if k.Fields == nil {
+		return runtime.DefaultMetaV1FieldSelectorConversion
+	}
 	known := map[string]bool{"metadata.name": true}
 	if k.Namespaced {
 		known["metadata.namespace"] = true
