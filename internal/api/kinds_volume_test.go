@@ -20,6 +20,8 @@ func TestPersistentVolumes(t *testing.T) {
 		rule{"with a name", `{spec: {volumeAttributesClassName: "", hostPath: null, csi: {driver: d, volumeHandle: h}}}`, []string{"spec.volumeAttributesClassName: Required value: an empty string is disallowed"}},
 		rule{"which nodes", `{spec: {nodeAffinity: {}}}`, []string{"spec.nodeAffinity.required: Required value: must specify required node constraints"}},
 		rule{"a class", `{spec: {storageClassName: A_b}}`, []string{"spec.storageClassName: Invalid value"}},
+		rule{"no options for a host", `{metadata: {annotations: {volume.beta.kubernetes.io/mount-options: ro}}}`, []string{"metadata.annotations.volume.beta.kubernetes.io/mount-options: Forbidden: may not specify mount options for this volume type"}},
+		rule{"options for a mount", `{metadata: {annotations: {volume.beta.kubernetes.io/mount-options: ro}}, spec: {hostPath: null, nfs: {server: s, path: /p}}}`, nil},
 		bad("a source", ``, "spec: Required value: must specify a volume type"),
 		bad("one source", `nfs: {server: s, path: /p}, csi: {driver: d, volumeHandle: h}`, "spec.csi: Forbidden: may not specify more than 1 volume type"),
 		bad("a local path belongs to a node", `local: {path: /x}`, "spec.nodeAffinity: Required value: Local volume requires node affinity"),

@@ -33,6 +33,7 @@ func validatePersistentVolume(v *corev1.PersistentVolume) field.ErrorList {
 		}
 	}
 	errs = append(errs, validatePersistentSource(s, v.Name, at)...)
+	errs = append(errs, validateMountOptions(v)...)
 	if s.HostPath != nil && path.Clean(s.HostPath.Path) == "/" && s.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimRecycle {
 		errs = append(errs, field.Forbidden(at.Child("persistentVolumeReclaimPolicy"), "may not be 'recycle' for a hostPath mount of '/'"))
 	}
@@ -52,6 +53,23 @@ func validatePersistentVolume(v *corev1.PersistentVolume) field.ErrorList {
 		}
 	}
 	return errs
+}
+
+// validateMountOptions lets the options be given where they once were, for those sources only that had them then.
+func validateMountOptions(v *corev1.PersistentVolume) field.ErrorList {
+	if _, ok := v.Annotations[corev1.MountOptionAnnotation]; !ok {
+		return nil
+	}
+	had := []string{
+		"gcePersistentDisk", "awsElasticBlockStore", "glusterfs", "nfs", "rbd", "quobyte", "iscsi", "cinder", "cephFS", "azureFile", "vsphereVolume",
+		"azureDisk", "photonPersistentDisk",
+	}
+	for _, s := range persistentSources(&v.Spec, v.Name) {
+		if s.set && slices.Contains(had, s.name) {
+			return nil
+		}
+	}
+	return field.ErrorList{field.Forbidden(field.NewPath("metadata", "annotations", corev1.MountOptionAnnotation), "may not specify mount options for this volume type")}
 }
 
 // validateAccessModes wants known modes, and a pod's own volume to be only that.
