@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"shoal/consensus/store"
@@ -261,7 +262,9 @@ func checkIdentity(k *api.Kind, key client.Key, old *Entry, obj api.Object) erro
 		return err
 	}
 	if rev == 0 && k.NeedsVersion {
-		return invalid(k, key.Name, field.Invalid(field.NewPath("metadata", "resourceVersion"), 0, "must be specified for an update"))
+		problem := field.Invalid(field.NewPath("metadata", "resourceVersion"), uint64(0), "must be specified for an update")
+		// Clients know it under the name of the resource.
+		return apierrors.NewInvalid(schema.GroupKind{Group: k.Group, Kind: k.Resource}, key.Name, field.ErrorList{problem})
 	}
 	if rev != 0 && rev != old.Rev {
 		return stale(k, key.Name)
