@@ -35,13 +35,13 @@ func validatePersistentSource(spec *corev1.PersistentVolumeSpec, volume string, 
 		default:
 			found = true
 			errs = append(errs, s.check(at.Child(cmp.Or(s.checkedAs, s.name)))...)
+			if s.name == "local" && spec.NodeAffinity == nil {
+				errs = append(errs, field.Required(at.Child("nodeAffinity"), "Local volume requires node affinity"))
+			}
 		}
 	}
 	if !found {
 		errs = append(errs, field.Required(at, "must specify a volume type"))
-	}
-	if spec.Local != nil && spec.NodeAffinity == nil {
-		errs = append(errs, field.Required(at.Child("nodeAffinity"), "Local volume requires node affinity"))
 	}
 	return errs
 }
