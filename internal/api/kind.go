@@ -43,6 +43,8 @@ type Kind struct {
 	PrepareUpdate func(updated, old Object)
 	// CreateOnUpdate reports whether an update of a missing object creates it.
 	CreateOnUpdate bool
+	// NeedsVersion reports whether an update of a stored object must name the resourceVersion it was made from.
+	NeedsVersion bool
 	// ValidateName lists what is wrong with a name, or with a name's beginning when prefix is set.
 	ValidateName func(name string, prefix bool) []string
 	// Validate and ValidateUpdate return every problem found, metadata excluded (the registry checks that).

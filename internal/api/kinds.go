@@ -34,9 +34,16 @@ var (
 // Kinds returns every row, in discovery order.
 func Kinds() []*Kind {
 	return []*Kind{
-		ConfigMaps, Endpoints, Events, Namespaces, Nodes, Pods, ReplicationControllers, Secrets, ServiceAccounts, Services, EndpointSlices,
+		ConfigMaps, Endpoints, Events, LimitRanges, Namespaces, Nodes, PersistentVolumeClaims, PersistentVolumes, Pods, PodTemplates,
+		ReplicationControllers, ResourceQuotas, Secrets, ServiceAccounts, Services,
 		ControllerRevisions, DaemonSets, Deployments, ReplicaSets, StatefulSets,
+		HorizontalPodAutoscalers,
 		CronJobs, Jobs,
+		EndpointSlices,
+		IngressClasses, Ingresses, NetworkPolicies,
+		PodDisruptionBudgets, ClusterRoleBindings, ClusterRoles, RoleBindings, Roles,
+		CSIDrivers, CSINodes, CSIStorageCapacities, StorageClasses, VolumeAttachments,
+		PriorityClasses, Leases,
 	}
 }
 

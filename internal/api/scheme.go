@@ -7,10 +7,16 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -33,6 +39,12 @@ func NewScheme() *runtime.Scheme {
 		{policyv1.SchemeGroupVersion, policyv1.AddToScheme},
 		{authenticationv1.SchemeGroupVersion, authenticationv1.AddToScheme},
 		{authorizationv1.SchemeGroupVersion, authorizationv1.AddToScheme},
+		{autoscalingv2.SchemeGroupVersion, autoscalingv2.AddToScheme},
+		{coordinationv1.SchemeGroupVersion, coordinationv1.AddToScheme},
+		{networkingv1.SchemeGroupVersion, networkingv1.AddToScheme},
+		{rbacv1.SchemeGroupVersion, rbacv1.AddToScheme},
+		{schedulingv1.SchemeGroupVersion, schedulingv1.AddToScheme},
+		{storagev1.SchemeGroupVersion, storagev1.AddToScheme},
 	} {
 		utilruntime.Must(g.add(s))
 	}
@@ -47,6 +59,9 @@ func NewScheme() *runtime.Scheme {
 
 // fieldLabels refuses field selectors that a kind does not offer.
 func fieldLabels(k *Kind) runtime.FieldLabelConversionFunc {
+	if k.Fields == nil {
+		return runtime.DefaultMetaV1FieldSelectorConversion
+	}
 	known := map[string]bool{"metadata.name": true}
 	if k.Namespaced {
 		known["metadata.namespace"] = true

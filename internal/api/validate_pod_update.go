@@ -63,7 +63,7 @@ func keepsAll(updated, old map[string]string) bool {
 }
 
 // changedFields names the fields in which two specs differ.
-func changedFields(a, b *corev1.PodSpec) []string {
+func changedFields[T any](a, b *T) []string {
 	var names []string
 	x, y := reflect.ValueOf(*a), reflect.ValueOf(*b)
 	for i := range x.NumField() {

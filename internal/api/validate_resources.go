@@ -95,7 +95,7 @@ func isStandard(name corev1.ResourceName) bool {
 		corev1.ResourceRequestsCPU, corev1.ResourceRequestsMemory, corev1.ResourceRequestsStorage, corev1.ResourceRequestsEphemeralStorage,
 		corev1.ResourceLimitsCPU, corev1.ResourceLimitsMemory, corev1.ResourceLimitsEphemeralStorage,
 		corev1.ResourceServicesNodePorts, corev1.ResourceServicesLoadBalancers,
-	}, name) || strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix)
+	}, name) || strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix) || strings.HasPrefix(string(name), corev1.ResourceRequestsHugePagesPrefix)
 }
 
 // validateQuantity: never negative, and whole where pieces make no sense.

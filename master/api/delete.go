@@ -122,12 +122,14 @@ func (s *Server) delete(w http.ResponseWriter, r *request) {
 
 // showsDeleted reports whether a deletion answers with the object rather than with a Status.
 func showsDeleted(r *request) bool {
-	if r.Group != "" {
-		return false
-	}
-	switch r.Resource {
-	case "pods", "services", "serviceaccounts":
-		return true
+	switch r.Group {
+	case "":
+		switch r.Resource {
+		case "pods", "services", "serviceaccounts", "podtemplates", "persistentvolumes", "persistentvolumeclaims", "resourcequotas":
+			return true
+		}
+	case "storage.k8s.io":
+		return r.Resource != "csistoragecapacities"
 	}
 	return false
 }

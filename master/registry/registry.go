@@ -54,8 +54,8 @@ type Config struct {
 	// Window is how many changes of a kind are kept decoded for watchers, and WindowBytes how many bytes of stored objects those
 	// may be; older ones are read from the store. Zero means 1000, and 256 KiB.
 	Window, WindowBytes int
-	Now    func() time.Time // time.Now when nil
-	Logger *slog.Logger
+	Now                 func() time.Time // time.Now when nil
+	Logger              *slog.Logger
 }
 
 // Registry implements client.Interface over the store. It is safe for concurrent use.

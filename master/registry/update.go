@@ -9,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"shoal/consensus/store"
 	"shoal/internal/api"
@@ -258,6 +260,11 @@ func checkIdentity(k *api.Kind, key client.Key, old *Entry, obj api.Object) erro
 	rev, err := parseRev(obj.GetResourceVersion())
 	if err != nil {
 		return err
+	}
+	if rev == 0 && k.NeedsVersion {
+		problem := field.Invalid(field.NewPath("metadata", "resourceVersion"), uint64(0), "must be specified for an update")
+		// Clients know it under the name of the resource.
+		return apierrors.NewInvalid(schema.GroupKind{Group: k.Group, Kind: k.Resource}, key.Name, field.ErrorList{problem})
 	}
 	if rev != 0 && rev != old.Rev {
 		return stale(k, key.Name)
