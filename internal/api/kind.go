@@ -66,6 +66,9 @@ type Kind struct {
 	// RowConditions returns the conditions of a table row; nil means none.
 	RowConditions func(Object) []metav1.TableRowCondition
 
+	// Owner reports whether the Master looks after what objects of this kind own when they are deleted: then a deletion that
+	// orphans its dependents, or waits for them, waits for the Master.
+	Owner bool
 	// Generation reports whether a change of anything but metadata and status raises metadata.generation.
 	Generation bool
 	// GenerationOfAnnotations reports whether a change of annotations raises it, too.

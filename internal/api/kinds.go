@@ -130,6 +130,7 @@ func replicationControllerRow(k *Kind) {
 	k.CopyStatus = pair(func(to, from *corev1.ReplicationController) { to.Status = *from.Status.DeepCopy() })
 	k.Fields = fieldSet(replicationControllerFields)
 	k.Columns, k.Cells = replicationControllerColumns(), cells(replicationControllerCells)
+	k.Owner = true
 	k.Generation = true
 }
 

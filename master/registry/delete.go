@@ -87,7 +87,9 @@ func checkPreconditions(k *api.Kind, old *Entry, p *metav1.Preconditions) error 
 // mark returns the object as a deletion leaves it when something holds it: a grace period or finalizers.
 func (r *Registry) mark(k *api.Kind, old *Entry, o client.DeleteOptions) api.Object {
 	obj := clone(old)
-	setPropagation(obj, o.Propagation)
+	if k.Owner { // else nobody would do what is to be waited for
+		setPropagation(obj, o.Propagation)
+	}
 	grace := graceOf(obj, o.GracePeriodSeconds)
 	now := r.now()
 	first := obj.GetDeletionTimestamp() == nil
