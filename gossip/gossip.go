@@ -29,7 +29,7 @@ import (
 type Config struct {
 	Name          string
 	BindAddr      string // "0.0.0.0"
-	AdvertiseAddr string // one that memberlist picks
+	AdvertiseAddr string // an IP address at which the others reach us, required
 	Port          int    // 7946
 	// Label is the cluster's id and epoch: traffic with another label is dropped.
 	Label string
@@ -126,7 +126,7 @@ func New(c Config) (*Gossip, error) {
 func (g *Gossip) Run(ctx context.Context) error {
 	defer close(g.done)
 	g.recall(time.Now())
-	ml, err := memberlist.Create(g.memberlistConfig())
+	ml, err := g.start()
 	if err != nil {
 		return fmt.Errorf("start gossip on %s:%d: %w", g.cfg.BindAddr, g.cfg.Port, err)
 	}
@@ -143,6 +143,23 @@ func (g *Gossip) Run(ctx context.Context) error {
 	return err
 }
 
+func (g *Gossip) start() (*memberlist.Memberlist, error) {
+	c := g.memberlistConfig()
+	if c.Transport = g.cfg.Transport; c.Transport != nil {
+		return memberlist.Create(c)
+	}
+	s, err := listen(g.cfg.BindAddr, g.cfg.Port, g.log)
+	if err != nil {
+		return nil, err
+	}
+	c.Transport = s
+	ml, err := memberlist.Create(c)
+	if err != nil {
+		return nil, errors.Join(err, s.Shutdown())
+	}
+	return ml, nil
+}
+
 // memberlistConfig begins with memberlist's figures for a local network; every other figure is explained in timings.go.
 func (g *Gossip) memberlistConfig() *memberlist.Config {
 	t := g.cfg.Timings
@@ -157,9 +174,6 @@ func (g *Gossip) memberlistConfig() *memberlist.Config {
 	c.Keyring = g.keyring
 	// Most messages are a probe or its answer, which no compression makes smaller, and each would cost a fresh table.
 	c.EnableCompression = false
-	if g.cfg.Transport != nil {
-		c.Transport = g.cfg.Transport
-	}
 	d := &delegate{g}
 	c.Delegate, c.Events, c.Conflict, c.Merge = d, d, d, d
 	c.Logger = quiet(g.log)

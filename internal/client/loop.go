@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
 )
 
 // Queue holds keys to reconcile, each at most once; a key added while it is worked on is handed out again afterwards.
@@ -17,9 +18,22 @@ type Queue = workqueue.TypedRateLimitingInterface[Key]
 
 // NewQueue returns an empty queue. It holds a goroutine until ShutDown, which RunLoop calls.
 func NewQueue() Queue {
-	return workqueue.NewTypedRateLimitingQueue(
-		workqueue.NewTypedItemExponentialFailureRateLimiter[Key](5*time.Millisecond, 30*time.Second))
+	return workqueue.NewTypedRateLimitingQueueWithConfig(
+		workqueue.NewTypedItemExponentialFailureRateLimiter[Key](5*time.Millisecond, 30*time.Second),
+		workqueue.TypedRateLimitingQueueConfig[Key]{Clock: restingClock{}})
 }
+
+// restingClock is the real one but for tickers. A queue has one to look up every 10 s whether or not anything waits, for which it has
+// timers: the queues of a Master would wake it twice a second while nothing happens.
+type restingClock struct{ clock.RealClock }
+
+// NewTicker implements clock.WithTicker: it never ticks.
+func (restingClock) NewTicker(time.Duration) clock.Ticker { return noTicker{} }
+
+type noTicker struct{}
+
+func (noTicker) C() <-chan time.Time { return nil }
+func (noTicker) Stop()               {}
 
 // LoopConfig describes one controller loop.
 type LoopConfig struct {

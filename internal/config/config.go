@@ -90,11 +90,11 @@ func Default() *Config {
 		Machine: Machine{DataDir: "/var/lib/shoal", RunDir: "/run/shoal", Join: []string{}},
 		API:     API{Address: "0.0.0.0", Port: 6443},
 		Gossip: Gossip{
-			Port: 7946, ProbeInterval: 400 * time.Millisecond, ProbeTimeout: 200 * time.Millisecond, Suspicion: 1,
+			Port: 7946, ProbeInterval: 500 * time.Millisecond, ProbeTimeout: 200 * time.Millisecond, Suspicion: 1,
 			HostTimeout: 250 * time.Millisecond,
 		},
 		Raft: Raft{
-			HeartbeatTimeout: 4 * time.Second, ElectionTimeout: 4 * time.Second, CommitTimeout: 3 * time.Second,
+			HeartbeatTimeout: 5 * time.Second, ElectionTimeout: 5 * time.Second, CommitTimeout: 5 * time.Second,
 			Voters: 5, Replicas: 50,
 		},
 		Network: Network{

@@ -49,7 +49,7 @@ func newTransport(id *pki.Identity, address func(string) (string, bool)) *transp
 			}
 			return &keptConn{Conn: conn, forget: t.onAway(host(addr), func() { _ = conn.Close() })}, nil
 		},
-		ReadIdleTimeout: 5 * time.Second, // a connection to a machine that is gone must not be waited for
+		ReadIdleTimeout: 15 * time.Second, // gossip finds machines that are gone; this finds paths that are
 		PingTimeout:     time.Second,
 	}
 	t.h1 = &http.Transport{

@@ -1,0 +1,163 @@
+package gossip
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+const (
+	packetMax     = 1 << 16 // what a UDP datagram can hold
+	receiveBuffer = 2 << 20 // bytes the kernel keeps for us, as memberlist's own transport asks for
+)
+
+// sockets is memberlist's way to the network: one UDP and one TCP socket. memberlist's own takes 64 KiB of fresh memory for every
+// packet, which with probes of 200 bytes is most of what an idle peer allocates; this one reads into one buffer and keeps what came.
+type sockets struct {
+	udp     *net.UDPConn
+	tcp     *net.TCPListener
+	packets chan *memberlist.Packet
+	streams chan net.Conn
+	closed  chan struct{}
+	close   func()
+	readers sync.WaitGroup
+	log     *slog.Logger
+}
+
+var _ memberlist.NodeAwareTransport = (*sockets)(nil)
+
+// listen opens both sockets at one port of addr.
+func listen(addr string, port int, log *slog.Logger) (*sockets, error) {
+	at := net.JoinHostPort(addr, strconv.Itoa(port))
+	tcp, err := net.Listen("tcp", at)
+	if err != nil {
+		return nil, err
+	}
+	udp, err := net.ListenPacket("udp", tcp.Addr().String())
+	if err != nil {
+		return nil, errors.Join(err, tcp.Close())
+	}
+	s := &sockets{
+		udp: udp.(*net.UDPConn), tcp: tcp.(*net.TCPListener),
+		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), closed: make(chan struct{}), log: log,
+	}
+	s.close = sync.OnceFunc(func() {
+		close(s.closed)
+		_ = s.tcp.Close()
+		_ = s.udp.Close()
+	})
+	for size := receiveBuffer; s.udp.SetReadBuffer(size) != nil; size /= 2 {
+		if size == 0 {
+			return nil, errors.Join(fmt.Errorf("set the receive buffer of udp %s", at), s.Shutdown())
+		}
+	}
+	s.readers.Go(s.readPackets)
+	s.readers.Go(s.acceptStreams)
+	return s, nil
+}
+
+func (s *sockets) readPackets() {
+	buf := make([]byte, packetMax)
+	for {
+		n, from, err := s.udp.ReadFromUDPAddrPort(buf)
+		now := time.Now()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil || n == 0:
+			continue // an ICMP error about a packet we sent; the probe that sent it finds out by itself
+		}
+		p := &memberlist.Packet{Buf: append(make([]byte, 0, n), buf[:n]...), From: net.UDPAddrFromAddrPort(unmap(from)), Timestamp: now}
+		select {
+		case s.packets <- p:
+		case <-s.closed:
+			return
+		}
+	}
+}
+
+// unmap makes an IPv4 address that came in through an IPv6 socket look like one.
+func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+
+func (s *sockets) acceptStreams() {
+	for delay := time.Duration(0); ; {
+		conn, err := s.tcp.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil: // most likely out of file descriptors
+			delay = min(max(5*time.Millisecond, 2*delay), time.Second)
+			s.log.Warn("cannot accept a gossip connection", "err", err, "again", delay)
+			select {
+			case <-time.After(delay):
+				continue
+			case <-s.closed:
+				return
+			}
+		}
+		delay = 0
+		select {
+		case s.streams <- conn:
+		case <-s.closed:
+			_ = conn.Close()
+			return
+		}
+	}
+}
+
+// FinalAdvertiseAddr implements memberlist.Transport. We always know our address.
+func (s *sockets) FinalAdvertiseAddr(ip string, port int) (net.IP, int, error) {
+	addr, err := netip.ParseAddr(ip)
+	if err != nil {
+		return nil, 0, fmt.Errorf("advertise %q: %w", ip, err)
+	}
+	if port == 0 {
+		port = s.tcp.Addr().(*net.TCPAddr).Port
+	}
+	return addr.Unmap().AsSlice(), port, nil
+}
+
+// WriteTo implements memberlist.Transport.
+func (s *sockets) WriteTo(b []byte, addr string) (time.Time, error) {
+	return s.WriteToAddress(b, memberlist.Address{Addr: addr})
+}
+
+// WriteToAddress implements memberlist.NodeAwareTransport. Members' addresses are always numbers.
+func (s *sockets) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
+	to, err := netip.ParseAddrPort(a.Addr)
+	if err != nil {
+		return time.Time{}, err
+	}
+	_, err = s.udp.WriteToUDPAddrPort(b, to)
+	return time.Now(), err
+}
+
+// PacketCh implements memberlist.Transport.
+func (s *sockets) PacketCh() <-chan *memberlist.Packet { return s.packets }
+
+// DialTimeout implements memberlist.Transport.
+func (s *sockets) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
+	return net.DialTimeout("tcp", addr, timeout)
+}
+
+// DialAddressTimeout implements memberlist.NodeAwareTransport.
+func (s *sockets) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
+	return s.DialTimeout(a.Addr, timeout)
+}
+
+// StreamCh implements memberlist.Transport.
+func (s *sockets) StreamCh() <-chan net.Conn { return s.streams }
+
+// Shutdown implements memberlist.Transport. It returns when both sockets are closed and nothing reads them.
+func (s *sockets) Shutdown() error {
+	s.close()
+	s.readers.Wait()
+	return nil
+}
