@@ -64,7 +64,7 @@ func (c *cluster) tour(t *testing.T, bin, peer string) {
 	if err := watch.Start(); err != nil {
 		t.Fatal(err)
 	}
-	want(kubectl(web(2), "apply", "--validate=false", "-f", "-"), "created")
+	want(kubectl(web(2), "apply", "-f", "-"), "created")
 	running(t, c.api, "web", 2, 30*time.Second)
 	lines := bufio.NewScanner(pipe)
 	for lines.Scan() {
@@ -75,10 +75,11 @@ func (c *cluster) tour(t *testing.T, bin, peer string) {
 	stop()
 	_ = watch.Wait()
 
+	want(kubectl("", "explain", "pods.spec.containers"), "A single application container")
 	want(kubectl("", "get", "nodes"), "Ready")
 	want(kubectl("", "get", "pods", "-o", "wide"), "peer-")
 	want(kubectl("", "get", "rc,svc"), "replicationcontroller/web")
-	want(kubectl(web(2), "apply", "--validate=false", "-f", "-"), "unchanged")
+	want(kubectl(web(2), "apply", "-f", "-"), "unchanged")
 	want(kubectl("", "scale", "rc", "web", "--replicas=3"), "scaled")
 	running(t, c.api, "web", 3, 30*time.Second)
 	want(kubectl("", "describe", "rc", "web"), "3 current / 3 desired")

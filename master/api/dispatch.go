@@ -45,7 +45,7 @@ func (s *Server) other(w http.ResponseWriter, r *request) {
 	case "healthz", "livez", "readyz":
 		s.serveHealth(w, r, parts)
 	case "openapi":
-		s.serveOpenAPI(w, r, parts)
+		s.serveOpenAPI(w, r)
 	default:
 		s.servePaths(w, r, http.StatusNotFound)
 	}

@@ -14,6 +14,8 @@ const (
 	kubeMajor = "1"
 	kubeMinor = "37"
 	kubePatch = "2"
+
+	kubeVersion = "v" + kubeMajor + "." + kubeMinor + "." + kubePatch
 )
 
 func (s *Server) serveVersion(w http.ResponseWriter, r *request) {
@@ -22,7 +24,7 @@ func (s *Server) serveVersion(w http.ResponseWriter, r *request) {
 		suffix += "-" + s.cfg.Version
 	}
 	info := version.Info{
-		Major: kubeMajor, Minor: kubeMinor, GitVersion: "v" + kubeMajor + "." + kubeMinor + "." + kubePatch + suffix,
+		Major: kubeMajor, Minor: kubeMinor, GitVersion: kubeVersion + suffix,
 		GitTreeState: "clean", GoVersion: goruntime.Version(), Compiler: goruntime.Compiler,
 		Platform: goruntime.GOOS + "/" + goruntime.GOARCH,
 	}

@@ -1,80 +1,58 @@
 package api
 
 import (
-	"encoding/json"
+	"errors"
 	"net/http"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	shoalapi "shoal/internal/api"
+	"shoal/master/api/openapi"
 )
 
-// openapi is a small description of the API: enough for clients to see that writes are validated by the server
-// (fieldValidation) and not by them. The schemas of the kinds are not in it.
-type openapi struct {
-	index  []byte
-	groups map[string][]byte // by path below /openapi/v3/
+// serveOpenAPI answers what is below /openapi/.
+func (s *Server) serveOpenAPI(w http.ResponseWriter, r *request) {
+	doc, err := s.openapi.Find(strings.TrimPrefix(r.URL.Path, "/openapi"), r.Header.Get("Accept"))
+	switch {
+	case errors.Is(err, openapi.ErrNotFound):
+		s.fail(w, r, notServed())
+	case errors.Is(err, openapi.ErrNotAcceptable):
+		s.fail(w, r, notAcceptable(strings.Join(openapi.Media(r.URL.Path), ", ")))
+	case err != nil:
+		s.fail(w, r, internalError(err.Error()))
+	default:
+		doc.ServeHTTP(w, r.Request)
+	}
 }
 
-func newOpenAPI(t *shoalapi.Table) *openapi {
-	docs := map[string]map[string]any{}
+// described returns what the OpenAPI documents are about: the kinds of t and the questions of virtual.go.
+func described(t *shoalapi.Table) []openapi.Resource {
+	var out []openapi.Resource
 	for _, k := range t.Kinds() {
-		path := "api/" + k.Version
-		if k.Group != "" {
-			path = "apis/" + k.Group + "/" + k.Version
+		r := openapi.Resource{GroupVersionKind: k.GroupVersionKind, Resource: k.Resource, Namespaced: k.Namespaced, Verbs: verbsOf(k)}
+		for _, sub := range k.Subresources {
+			r.Subs = append(r.Subs, openapi.Sub{Name: sub.Name, Kind: kindOf(k, sub), Verbs: sub.Verbs})
 		}
-		if docs[path] == nil {
-			docs[path] = map[string]any{}
-		}
-		gvk := map[string]any{"group": k.Group, "version": k.Version, "kind": k.Kind}
-		url := "/" + path + "/" + k.Resource + "/{name}"
-		if k.Namespaced {
-			url = "/" + path + "/namespaces/{namespace}/" + k.Resource + "/{name}"
-		}
-		docs[path][url] = map[string]any{"patch": map[string]any{
-			"operationId":                     "patch" + k.Kind,
-			"x-kubernetes-action":             "patch",
-			"x-kubernetes-group-version-kind": gvk,
-			"parameters":                      []any{queryParam("dryRun"), queryParam("fieldManager"), queryParam("fieldValidation"), queryParam("force")},
-			"responses":                       map[string]any{"200": map[string]any{"description": "OK"}},
-		}}
+		out = append(out, r)
 	}
-	o := &openapi{groups: map[string][]byte{}}
-	index := map[string]any{}
-	for path, paths := range docs {
-		index[path] = map[string]any{"serverRelativeURL": "/openapi/v3/" + path}
-		o.groups[path] = mustJSON(map[string]any{
-			"openapi": "3.0.0", "info": map[string]any{"title": "Shoal", "version": "v1"},
-			"paths": paths, "components": map[string]any{"schemas": map[string]any{}},
+	for _, q := range questions() {
+		out = append(out, openapi.Resource{
+			GroupVersionKind: schema.GroupVersionKind{Group: q.Group, Version: q.Version, Kind: q.Kind},
+			Resource:         q.Name, Namespaced: q.Namespaced, Verbs: q.Verbs,
 		})
 	}
-	o.index = mustJSON(map[string]any{"paths": index})
-	return o
+	return out
 }
 
-func queryParam(name string) map[string]any {
-	return map[string]any{"name": name, "in": "query", "schema": map[string]any{"type": "string"}}
-}
-
-// mustJSON encodes maps of strings and maps, which always succeeds.
-func mustJSON(v any) []byte {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err)
+// kindOf returns the kind that a subresource is sent and answered as.
+func kindOf(k *shoalapi.Kind, sub shoalapi.Subresource) schema.GroupVersionKind {
+	gvk := k.GroupVersionKind
+	if sub.Kind != "" {
+		gvk.Kind = sub.Kind
 	}
-	return b
-}
-
-func (s *Server) serveOpenAPI(w http.ResponseWriter, r *request, parts []string) {
-	if len(parts) < 2 || parts[1] != "v3" {
-		http.NotFound(w, r.Request)
-		return
+	if sub.Group != "" && sub.Group != k.Group {
+		gvk.Group, gvk.Version = sub.Group, "v1"
 	}
-	body := s.openapi.index
-	if len(parts) > 2 {
-		var ok bool
-		if body, ok = s.openapi.groups[r.URL.Path[len("/openapi/v3/"):]]; !ok {
-			http.NotFound(w, r.Request)
-			return
-		}
-	}
-	s.writeBody(w, r, mediaJSON, http.StatusOK, body)
+	return gvk
 }

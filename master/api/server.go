@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	shoalapi "shoal/internal/api"
+	"shoal/master/api/openapi"
 	"shoal/master/registry"
 )
 
@@ -89,7 +90,7 @@ type Server struct {
 	kinds     *shoalapi.Table
 	codecs    *shoalapi.Codecs
 	discovery *discovery
-	openapi   *openapi
+	openapi   *openapi.OpenAPI
 	quorum    quorum
 	handle    handler
 }
@@ -111,12 +112,17 @@ func New(c Config) *Server {
 	if c.Ready == nil {
 		c.Ready = func() error { return nil }
 	}
+	scheme := shoalapi.NewScheme()
 	s := &Server{
 		cfg: c, log: c.Logger.With("component", "api"),
-		reg: c.Registry, kinds: c.Registry.Kinds(), codecs: shoalapi.NewCodecs(shoalapi.NewScheme()),
+		reg: c.Registry, kinds: c.Registry.Kinds(), codecs: shoalapi.NewCodecs(scheme),
 	}
 	s.discovery = newDiscovery(s.kinds)
-	s.openapi = newOpenAPI(s.kinds)
+	s.openapi = openapi.New(openapi.Config{
+		Scheme:    scheme,
+		Resources: func() ([]openapi.Resource, uint64) { return described(s.kinds), 1 },
+		Version:   kubeVersion,
+	})
 	// The order in which a request passes; read from the bottom.
 	s.handle = s.dispatch
 	s.handle = s.withForward(s.handle)
