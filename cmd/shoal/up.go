@@ -7,6 +7,9 @@ import (
 	"os"
 	"strings"
 
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/klog/v2"
+
 	"shoal/internal/config"
 	"shoal/internal/peer"
 	"shoal/node/keeper"
@@ -38,7 +41,18 @@ func (c upCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	if err != nil {
 		return err
 	}
-	return peer.New(peer.Config{Config: cfg, Version: version, Program: self, Log: logger(cfg.Log, std)}).Run(ctx)
+	log := logger(cfg.Log, std)
+	adoptLogs(log)
+	return peer.New(peer.Config{Config: cfg, Version: version, Program: self, Log: log}).Run(ctx)
+}
+
+// adoptLogs has Kubernetes' libraries log as the peer does. What they call unhandled errors is what a client did wrong, such as to run
+// a program that its container has not got: the client has been told.
+func adoptLogs(log *slog.Logger) {
+	klog.SetSlogLogger(log)
+	utilruntime.ErrorHandlers = []utilruntime.ErrorHandler{func(_ context.Context, err error, msg string, about ...any) {
+		log.Debug(msg, append(about, "err", err)...)
+	}}
 }
 
 func (c upCmd) load(g *Globals) (*config.Config, error) {

@@ -54,16 +54,22 @@ func addFile(w *tar.Writer, root, path string, d fs.DirEntry) error {
 	if err != nil {
 		return err
 	}
-	h, err := tar.FileInfoHeader(info, "")
+	link := ""
+	if d.Type() == fs.ModeSymlink {
+		if link, err = os.Readlink(path); err != nil {
+			return err
+		}
+	}
+	h, err := tar.FileInfoHeader(info, link)
 	if err != nil {
 		return err
 	}
 	rel := strings.TrimPrefix(path, root+"/")
-	h = &tar.Header{Typeflag: h.Typeflag, Name: rel, Mode: h.Mode, Size: h.Size, Format: tar.FormatPAX}
+	h = &tar.Header{Typeflag: h.Typeflag, Name: rel, Linkname: link, Mode: h.Mode, Size: h.Size, Format: tar.FormatPAX}
 	if d.IsDir() {
 		h.Name += "/"
 	}
-	if err := w.WriteHeader(h); err != nil || d.IsDir() {
+	if err := w.WriteHeader(h); err != nil || !d.Type().IsRegular() {
 		return err
 	}
 	f, err := os.Open(path)

@@ -1,5 +1,5 @@
-// Command images builds the example images into docker archives without any registry: Redis from Debian's packages, the
-// guestbook's frontend and the tests' probe from this module's source. Run by "make images".
+// Command images builds the example images into docker archives without any registry: Redis and a shell from Debian's
+// packages, the guestbook's frontend and the tests' probe from this module's source. Run by "make images".
 package main
 
 import (
@@ -22,7 +22,8 @@ type image struct {
 	config  v1.Config
 	source  string // Go package, built static and put at /app
 	debian  []string
-	program string // the file from the Debian packages to keep, with every library it loads
+	program string   // the file from the Debian packages to keep, with every library it loads
+	links   []string // other names of program, in /bin
 }
 
 func images() []image {
@@ -32,6 +33,13 @@ func images() []image {
 			config:  v1.Config{Entrypoint: []string{"/usr/bin/redis-server"}, WorkingDir: "/data", User: "10001:10001"},
 			debian:  redisPackages,
 			program: "/usr/bin/redis-server",
+		},
+		{
+			file: "busybox.tar", ref: "shoal.local/busybox:1",
+			config:  v1.Config{Cmd: []string{"/bin/sh"}, Env: []string{"PATH=/bin"}},
+			debian:  []string{"busybox-static"},
+			program: "/bin/busybox",
+			links:   []string{"sh", "cat", "date", "echo", "env", "grep", "head", "ls", "nc", "nslookup", "ps", "sleep", "tail", "tar", "test", "touch", "wget"},
 		},
 		{
 			file: "guestbook.tar", ref: "shoal.local/guestbook:1",
@@ -88,6 +96,11 @@ func build(ctx context.Context, img image, path string) error {
 	}
 	if err != nil {
 		return err
+	}
+	for _, link := range img.links {
+		if err := os.Symlink(img.program, filepath.Join(root, "bin", link)); err != nil {
+			return err
+		}
 	}
 	for dir, mode := range map[string]os.FileMode{"tmp": 0o777 | os.ModeSticky, "data": 0o777, "etc": 0o755, "proc": 0o755, "sys": 0o755, "dev": 0o755} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
