@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	openapiv2 "github.com/google/gnostic-models/openapiv2"
+	openapiv3 "github.com/google/gnostic-models/openapiv3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -43,12 +45,12 @@ func customName(r *Resource) string {
 func (b *definitions) customObject(raw []byte) object {
 	v, err := parseTree(raw)
 	o, ok := v.(object)
-	if err != nil || !ok {
-		o = object{{"x-kubernetes-preserve-unknown-fields", true}}
-	}
 	o = onlySchema(o)
 	if b.dialect == v2 {
 		o = lessForV2(o)
+	}
+	if err != nil || !ok || !sound(b.dialect, o) {
+		o = object{{"x-kubernetes-preserve-unknown-fields", true}} // one bad schema must not take the document down
 	}
 	properties, _ := o.get("properties").(object)
 	properties = slices.Clone(properties)
@@ -57,6 +59,16 @@ func (b *definitions) customObject(raw []byte) object {
 	o.set("properties", properties)
 	o.set("type", "object")
 	return o
+}
+
+// sound reports whether every form can carry a schema.
+func sound(d dialect, o object) bool {
+	schema := (&openapiv2.Schema{}).ProtoReflect().Descriptor()
+	if d == v3 {
+		schema = (&openapiv3.Schema{}).ProtoReflect().Descriptor()
+	}
+	_, err := appendMessage(nil, schema, o)
+	return err == nil
 }
 
 func (b *definitions) customList(item object) object {
