@@ -119,7 +119,8 @@ func New(c Config) *Server {
 	}
 	s.discovery = newDiscovery(s.kinds)
 	s.openapi = openapi.New(openapi.Config{
-		Scheme:    scheme,
+		Scheme: scheme,
+		// The kinds of the table never change. Those that come and go have to bring their Schema, and another number each time.
 		Resources: func() ([]openapi.Resource, uint64) { return described(s.kinds), 1 },
 		Version:   kubeVersion,
 	})

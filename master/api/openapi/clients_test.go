@@ -92,7 +92,7 @@ func filler(seed int64) *randfill.Filler {
 		func(v *any, _ randfill.Continue) { *v = "cell" },
 		func(v *runtime.Object, _ randfill.Continue) { *v = &metav1.Status{} },
 		func(v *runtime.RawExtension, _ randfill.Continue) { v.Raw = []byte(`{"a":[1]}`) },
-		func(v *metav1.FieldsV1, _ randfill.Continue) { v.Raw = []byte(`{"f:a":{}}`) },
+		func(v *metav1.FieldsV1, _ randfill.Continue) { v.SetRawBytes([]byte(`{"f:a":{}}`)) },
 		func(v *intstr.IntOrString, c randfill.Continue) {
 			if *v = intstr.FromString("25%"); c.Bool() {
 				*v = intstr.FromInt32(7)

@@ -110,7 +110,6 @@ func appendField(b []byte, f protoreflect.FieldDescriptor, v any) ([]byte, error
 }
 
 func appendOne(b []byte, f protoreflect.FieldDescriptor, v any) ([]byte, error) {
-	number := string(appendJSON(nil, v)) // for those that are one
 	switch f.Kind() {
 	case protoreflect.MessageKind:
 		b = protowire.AppendTag(b, f.Number(), protowire.BytesType)
@@ -129,15 +128,21 @@ func appendOne(b []byte, f protoreflect.FieldDescriptor, v any) ([]byte, error) 
 			return protowire.AppendVarint(protowire.AppendTag(b, f.Number(), protowire.VarintType), protowire.EncodeBool(v)), nil
 		}
 	case protoreflect.DoubleKind:
-		if n, err := strconv.ParseFloat(number, 64); err == nil {
+		if n, err := strconv.ParseFloat(numberOf(v), 64); err == nil {
 			return protowire.AppendFixed64(protowire.AppendTag(b, f.Number(), protowire.Fixed64Type), math.Float64bits(n)), nil
 		}
 	case protoreflect.Int64Kind:
-		if n, err := strconv.ParseInt(number, 10, 64); err == nil {
+		if n, err := strconv.ParseInt(numberOf(v), 10, 64); err == nil {
 			return protowire.AppendVarint(protowire.AppendTag(b, f.Number(), protowire.VarintType), uint64(n)), nil
 		}
 	}
-	return nil, fmt.Errorf("field %s cannot be %s", f.FullName(), number)
+	return nil, fmt.Errorf("field %s cannot be %s", f.FullName(), appendJSON(nil, v))
+}
+
+// numberOf returns a number as it is written, "" for anything else.
+func numberOf(v any) string {
+	raw, _ := v.(json.RawMessage)
+	return string(raw)
 }
 
 // choose finds which of the alternatives of a message is meant, and with what value.

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// object is a JSON object that keeps its order. Values are string, bool, int, []any, []string, object or json.RawMessage.
+// object is a JSON object that keeps its order. Values are string, bool, []any, []string, object or, for numbers,
+// json.RawMessage.
 type object []member
 
 type member struct {
@@ -86,8 +87,6 @@ func appendJSON(b []byte, v any) []byte {
 		return appendText(b, v)
 	case bool:
 		return strconv.AppendBool(b, v)
-	case int:
-		return strconv.AppendInt(b, int64(v), 10)
 	case json.RawMessage:
 		return append(b, v...)
 	}
