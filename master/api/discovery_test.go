@@ -75,8 +75,20 @@ func compareResources(t *testing.T, s http.Handler, recorded *metav1.APIResource
 				}
 			}
 		}
+		for _, verb := range got.Verbs {
+			if !slices.Contains(want.Verbs, verb) && want.Name+" "+verb != "services deletecollection" { // newer than the record
+				t.Errorf("%s has a verb that Kubernetes has not: %s", want.Name, verb)
+			}
+		}
 		if len(got.ShortNames) != len(want.ShortNames) || len(got.Categories) != len(want.Categories) {
 			t.Errorf("%s has other names: %v %v", want.Name, got.ShortNames, got.Categories)
 		}
+	}
+}
+
+func TestNamespacesAreNotDeletedAllAtOnce(t *testing.T) {
+	s, _ := server(t)
+	if w := do(t, s, "DELETE", "/api/v1/namespaces", ""); w.Code != http.StatusMethodNotAllowed {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }

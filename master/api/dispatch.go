@@ -130,6 +130,9 @@ func (s *Server) allows(r *request) bool {
 		}
 		return false
 	}
+	if !slices.Contains(verbsOf(r.kind), r.Verb) {
+		return false
+	}
 	whole := r.kind.Namespaced && r.Namespace == "" // across namespaces: read only
 	switch r.Verb {
 	case "create":
@@ -144,7 +147,10 @@ func (s *Server) allows(r *request) bool {
 	return false
 }
 
-// verbsOf returns what a kind offers, as discovery shows it.
-func verbsOf(*shoalapi.Kind) []string {
+// verbsOf returns what a kind offers, as discovery shows it. Namespaces go one by one: all at once would be everything there is.
+func verbsOf(k *shoalapi.Kind) []string {
+	if k == shoalapi.Namespaces {
+		return []string{"create", "delete", "get", "list", "patch", "update", "watch"}
+	}
 	return []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
 }

@@ -38,6 +38,9 @@ func served(extra ...Resource) *OpenAPI {
 			GroupVersionKind: k.GroupVersionKind, Resource: k.Resource, Namespaced: k.Namespaced,
 			Verbs: []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"},
 		}
+		if k == shoalapi.Namespaces {
+			r.Verbs = []string{"create", "delete", "get", "list", "patch", "update", "watch"}
+		}
 		if k.HasSubresource("status") {
 			r.Subs = append(r.Subs, Sub{Name: "status", Kind: k.GroupVersionKind, Verbs: []string{"get", "patch", "update"}})
 		}
