@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
@@ -27,18 +26,8 @@ type definitions struct {
 	schemas object
 }
 
-func newDefinitions(d dialect, s *runtime.Scheme) *definitions {
-	b := &definitions{
-		dialect: d, facts: readFacts(),
-		kinds: map[reflect.Type][]schema.GroupVersionKind{}, known: map[reflect.Type]string{},
-		customs: map[string]bool{},
-	}
-	for gvk, t := range s.AllKnownTypes() {
-		if gvk.Version != runtime.APIVersionInternal {
-			b.kinds[t] = append(b.kinds[t], gvk)
-		}
-	}
-	return b
+func newDefinitions(d dialect, m *maker) *definitions {
+	return &definitions{dialect: d, facts: m.facts, kinds: m.kinds, known: map[reflect.Type]string{}, customs: map[string]bool{}}
 }
 
 // prefix is where references point.

@@ -10,8 +10,8 @@ import (
 const title = "Kubernetes"
 
 // documentV2 describes everything in one document.
-func (o *OpenAPI) documentV2() object {
-	s := o.describe(v2, o.resources)
+func (o *OpenAPI) documentV2(m *maker) object {
+	s := describe(m, v2, o.resources)
 	return object{
 		{"swagger", "2.0"},
 		{"info", object{{"title", title}, {"version", o.cfg.Version}}},
@@ -23,14 +23,14 @@ func (o *OpenAPI) documentV2() object {
 }
 
 // documentV3 describes one group and version. What it shares with others is in each of them.
-func (o *OpenAPI) documentV3(gv schema.GroupVersion) object {
+func (o *OpenAPI) documentV3(m *maker, gv schema.GroupVersion) object {
 	var of []Resource
 	for _, r := range o.resources {
 		if r.GroupVersion() == gv {
 			of = append(of, r)
 		}
 	}
-	s := o.describe(v3, of)
+	s := describe(m, v3, of)
 	return object{
 		{"openapi", "3.0.0"},
 		{"info", object{{"title", title}, {"version", o.cfg.Version}}},
@@ -47,8 +47,8 @@ type description struct {
 	paths       *paths
 }
 
-func (o *OpenAPI) describe(d dialect, rs []Resource) *description {
-	s := &description{types: o.cfg.Scheme.AllKnownTypes(), resources: rs, definitions: newDefinitions(d, o.cfg.Scheme)}
+func describe(m *maker, d dialect, rs []Resource) *description {
+	s := &description{types: m.types, resources: rs, definitions: newDefinitions(d, m)}
 	s.paths = &paths{dialect: d, bodies: s}
 	for i := range rs {
 		s.paths.resource(&rs[i])

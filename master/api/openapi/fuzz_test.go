@@ -13,7 +13,7 @@ func FuzzSchema(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	scheme := shoalapi.NewScheme()
-	dialects := map[form]*definitions{formProto2: newDefinitions(v2, scheme), formProto3: newDefinitions(v3, scheme)}
+	dialects := map[form]*definitions{formProto2: newDefinitions(v2, newMaker(scheme)), formProto3: newDefinitions(v3, newMaker(scheme))}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		for form, d := range dialects {
 			s := d.customObject(raw)

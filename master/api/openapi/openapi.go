@@ -9,6 +9,7 @@ package openapi
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 
@@ -89,44 +90,50 @@ func (o *OpenAPI) Find(path, accept string) (*Document, error) {
 	if !ok {
 		return nil, ErrNotAcceptable
 	}
-	return o.documentLocked(want{path, f})
-}
-
-// documentLocked returns what is kept, or builds it. Caller holds mu.
-func (o *OpenAPI) documentLocked(w want) (*Document, error) {
+	w := want{path, f}
 	if d := o.built[w]; d != nil {
 		return d, nil
 	}
-	var body []byte
-	var err error
+	return o.buildLocked(newMaker(o.cfg.Scheme), w)
+}
+
+// buildLocked returns what is kept, or builds it. Caller holds mu.
+func (o *OpenAPI) buildLocked(m *maker, w want) (*Document, error) {
+	if d := o.built[w]; d != nil {
+		return d, nil
+	}
+	var tree object
 	switch gv, ok := groupVersionOf(w.path); {
 	case ok:
-		body, err = o.encode(w.form, o.documentV3(gv))
+		tree = o.documentV3(m, gv)
 	case w.path == "v3":
-		body, err = o.indexLocked()
+		var err error
+		if tree, err = o.indexLocked(m); err != nil {
+			return nil, err
+		}
 	default:
-		body, err = o.encode(w.form, o.documentV2())
+		tree = o.documentV2(m)
 	}
+	d, err := m.document(w.form, tree)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("write %s as %s: %w", w.path, w.form, err)
 	}
-	d := newDocument(string(w.form), body)
 	o.built[w] = d
 	return d, nil
 }
 
 // indexLocked lists the documents of v3 with the hash of each, which needs them all. Caller holds mu.
-func (o *OpenAPI) indexLocked() ([]byte, error) {
+func (o *OpenAPI) indexLocked(m *maker) (object, error) {
 	var paths object
 	for _, gv := range o.versions() {
 		path := pathOf(gv)
-		d, err := o.documentLocked(want{"v3/" + path, formJSON})
+		d, err := o.buildLocked(m, want{"v3/" + path, formJSON})
 		if err != nil {
 			return nil, err
 		}
 		paths.add(path, object{{"serverRelativeURL", "/openapi/v3/" + path + "?hash=" + d.hash}})
 	}
-	return appendJSON(nil, object{{"paths", paths}}), nil
+	return object{{"paths", paths}}, nil
 }
 
 func (o *OpenAPI) servesLocked(gv schema.GroupVersion) bool {

@@ -8,25 +8,13 @@ import (
 	"strconv"
 	"strings"
 
-	openapiv2 "github.com/google/gnostic-models/openapiv2"
-	openapiv3 "github.com/google/gnostic-models/openapiv3"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // The protobuf forms are the messages of gnostic, in which every JSON object is a message whose fields are called like the
 // members. So the tree is written down by the messages' descriptors; gnostic's own way, over a tree of YAML and the
-// messages in memory, takes fifty times the document's size.
-
-func (o *OpenAPI) encode(f form, doc object) ([]byte, error) {
-	switch f {
-	case formProto2:
-		return appendMessage(nil, (&openapiv2.Document{}).ProtoReflect().Descriptor(), doc)
-	case formProto3:
-		return appendMessage(nil, (&openapiv3.Document{}).ProtoReflect().Descriptor(), doc)
-	}
-	return appendJSON(nil, doc), nil
-}
+// messages in memory, takes many times the document's size.
 
 // appendMessage writes v, a value of a tree, as a message.
 func appendMessage(b []byte, d protoreflect.MessageDescriptor, v any) ([]byte, error) {

@@ -13,7 +13,7 @@ import (
 func TestEveryTypeIsDescribedAsItIsEncoded(t *testing.T) {
 	s := shoalapi.NewScheme()
 	for _, d := range []dialect{v2, v3} {
-		b := newDefinitions(d, s)
+		b := newDefinitions(d, newMaker(s))
 		types := allTypes(s)
 		for _, typ := range types {
 			if typ.Kind() == reflect.Struct {
