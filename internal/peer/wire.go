@@ -103,7 +103,7 @@ func (p *Peer) wireAPI() {
 	auth := newAuthority(p)
 	chain = admission.New(admission.Config{Reader: p.registry, EvictionGrace: p.cfg.Timeouts.EvictionGrace, NodeRestriction: auth})
 	p.api = masterapi.New(masterapi.Config{
-		Registry: p.registry, Auth: auth, Peers: peers{p}, Streams: podStreams{p}, Extra: p.extra(), Ready: p.readiness,
+		Registry: p.registry, Auth: auth, Peers: peers{p}, Streams: podStreams{p}, Usage: p.usage, Extra: p.extra(), Ready: p.readiness,
 		Version: p.version, Now: p.now, Logger: p.log,
 	})
 }

@@ -67,7 +67,14 @@ func questions() []metav1.APIResource {
 	one := func(group, name, kind string, namespaced bool) metav1.APIResource {
 		return metav1.APIResource{Name: name, SingularName: strings.ToLower(kind), Group: group, Version: "v1", Kind: kind, Namespaced: namespaced, Verbs: metav1.Verbs{"create"}}
 	}
+	measured := func(name, kind string, namespaced bool) metav1.APIResource {
+		r := one("metrics.k8s.io", name, kind, namespaced)
+		r.Version, r.Verbs, r.SingularName = "v1beta1", metav1.Verbs{"get", "list"}, ""
+		return r
+	}
 	return []metav1.APIResource{
+		measured("nodes", "NodeMetrics", false),
+		measured("pods", "PodMetrics", true),
 		one("", "bindings", "Binding", true),
 		one("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview", false),
 		one("authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview", false),

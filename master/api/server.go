@@ -13,6 +13,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"golang.org/x/sync/singleflight"
+
 	shoalapi "shoal/internal/api"
 	"shoal/master/api/openapi"
 	"shoal/master/registry"
@@ -27,6 +29,8 @@ type Config struct {
 	Peers Peers
 	// Streams serves the pod subresources that end at the pod's peer. Nil answers them with 503.
 	Streams PodStreams
+	// Usage asks the peer of a node what its machine and pods use, which takes about half a second. Nil: nobody can be asked.
+	Usage func(ctx context.Context, node string) (*Usage, error)
 	// Extra serves the paths below /shoal/. It is asked after authentication and authorises by itself.
 	Extra http.Handler
 	// Ready returns what keeps this peer from being ready; nil means nothing.
@@ -92,6 +96,7 @@ type Server struct {
 	discovery *discovery
 	openapi   *openapi.OpenAPI
 	quorum    quorum
+	asking    singleflight.Group // for Usage, by node
 	handle    handler
 }
 

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/metrics/pkg/apis/metrics"
 )
 
 // Some resources are questions: nothing of them is stored, and any peer answers.
@@ -23,6 +24,9 @@ func isQuestion(group string) bool {
 func (s *Server) virtual(w http.ResponseWriter, r *request) {
 	var f func(http.ResponseWriter, *request) (runtime.Object, error)
 	switch {
+	case r.Group == metrics.GroupName && r.Version == "v1beta1":
+		s.serveMetrics(w, r)
+		return
 	case r.Name != "":
 	case r.Group == "" && r.Version == "v1" && r.Resource == "bindings" && r.Namespace != "":
 		s.bindings(w, r)

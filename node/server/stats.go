@@ -64,8 +64,8 @@ type MemoryStats struct {
 	WorkingSetBytes *uint64     `json:"workingSetBytes,omitempty"`
 }
 
-// apart is how long the two looks are apart from which the present use of CPU is worked out.
-const apart = 500 * time.Millisecond
+// Apart is how long the two looks are apart from which the present use of CPU is worked out.
+const Apart = 500 * time.Millisecond
 
 func (s *server) stats(w http.ResponseWriter, r *http.Request) {
 	if err := s.authorise(r, "", "", "stats"); err != nil {
@@ -74,7 +74,7 @@ func (s *server) stats(w http.ResponseWriter, r *http.Request) {
 	}
 	pods := s.cfg.Pods.List()
 	begun, before := s.sample(r.Context(), pods)
-	t := time.NewTimer(apart)
+	t := time.NewTimer(Apart)
 	defer t.Stop()
 	select {
 	case <-t.C:
