@@ -244,6 +244,7 @@ func (c *cluster) master() *running {
 	c.t.Helper()
 	var m *running
 	c.until("there is a master", func() bool {
+		m = nil // whoever was taken for it before may have heard of a later term, in which another leads
 		for _, p := range c.all() {
 			if s := p.Status(); s.Role == RoleMaster && (m == nil || s.Term > m.Term()) {
 				m = p
