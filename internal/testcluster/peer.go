@@ -39,6 +39,7 @@ type Peer struct {
 	c       *Cluster
 	view    *view
 	trans   *http.Transport // to other peers
+	hangUp  func()          // ends the connections of trans, even one that is still being made
 	server  *http.Server
 	http    *listener
 	master  *master.Master
@@ -57,7 +58,10 @@ func newPeer(c *Cluster, name, dir string, first bool, v *view) *Peer {
 	if grace == 0 {
 		grace = evictionGrace
 	}
-	p := &Peer{Name: name, c: c, view: v, trans: newTransport(c.net, name), ended: make(chan struct{})}
+	p := &Peer{Name: name, c: c, view: v, ended: make(chan struct{})}
+	var lines context.Context
+	lines, p.hangUp = context.WithCancel(c.base())
+	p.trans = newTransport(lines, c.net, name)
 	raftPort := c.net.listen(port{name, serviceRaft})
 	p.http = c.net.listen(port{name, serviceHTTP})
 	p.Raft = consensus.New(consensus.Config{
@@ -107,7 +111,7 @@ func (p *Peer) start() {
 		p.err = errors.Join(err, ignoreCancel(core.Wait()))
 		stopRoles()
 		stopCore()
-		p.trans.CloseIdleConnections()
+		p.hangUp()
 		p.c.fire()
 	}()
 }
@@ -221,10 +225,18 @@ func (p *Peer) RoundTripTo(name string, r *http.Request) (*http.Response, error)
 	return p.trans.RoundTrip(out)
 }
 
-// newTransport carries requests between peers: many on one connection, which is given up when the other end is silent.
-func newTransport(n *network, from string) *http.Transport {
+// newTransport carries requests between peers: many on one connection, which is given up when the other end is silent, and at the end
+// of ctx. (A transport closes by itself only those that are idle by then.)
+func newTransport(ctx context.Context, n *network, from string) *http.Transport {
+	dial := dialer(n, from)
 	t := &http.Transport{
-		DialContext: dialer(n, from),
+		DialContext: func(dialing context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dial(dialing, network, addr)
+			if err == nil {
+				context.AfterFunc(ctx, func() { _ = conn.Close() })
+			}
+			return conn, err
+		},
 		Protocols:   &http.Protocols{},
 		HTTP2:       &http.HTTP2Config{SendPingTimeout: 2 * time.Second, PingTimeout: time.Second},
 	}
