@@ -237,8 +237,8 @@ func newTransport(ctx context.Context, n *network, from string) *http.Transport 
 			}
 			return conn, err
 		},
-		Protocols:   &http.Protocols{},
-		HTTP2:       &http.HTTP2Config{SendPingTimeout: 2 * time.Second, PingTimeout: time.Second},
+		Protocols: &http.Protocols{},
+		HTTP2:     &http.HTTP2Config{SendPingTimeout: 2 * time.Second, PingTimeout: time.Second},
 	}
 	t.Protocols.SetUnencryptedHTTP2(true)
 	return t
