@@ -191,6 +191,7 @@ func secretRow(k *Kind) {
 }
 
 func serviceAccountRow(k *Kind) {
+	k.Subresources = []Subresource{{Name: "token", Group: "authentication.k8s.io", Kind: "TokenRequest", Verbs: []string{"create"}}}
 	k.Columns, k.Cells = serviceAccountColumns(), cells(serviceAccountCells)
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
 
@@ -23,9 +24,9 @@ type authority struct {
 	local client.Interface // this peer's replica
 }
 
-func newAuthority(p *Peer) *authority {
-	a := &authority{local: p.registry, authn: auth.Authenticator{IsVoter: p.isVoter}}
-	a.authz = auth.NewAuthorizer(&auth.NodeRestriction{PodNode: a.podNode, Refers: a.refers})
+func newAuthority(p *Peer, tokens auth.TokenSource) *authority {
+	a := &authority{local: p.registry, authn: auth.Authenticator{Tokens: []auth.TokenSource{tokens}, IsVoter: p.isVoter}}
+	a.authz = auth.NewAuthorizer(&auth.NodeRestriction{PodNode: a.podNode, Refers: a.refers}, grants{p.registry})
 	return a
 }
 
@@ -76,21 +77,52 @@ func (a *authority) Authorize(ctx context.Context, u *masterapi.User, at *master
 	return a.authz.Authorize(ctx, &user, &attributes)
 }
 
-// Admit implements admission.Plugin: it looks at what a node writes where the path does not say enough.
-func (a *authority) Admit(_ context.Context, r *admission.Request) error {
-	if r.User == nil || r.Operation != admission.Create || r.Subresource != "" {
+// Rules implements the API's Auth.
+func (a *authority) Rules(ctx context.Context, u *masterapi.User, namespace string) ([]rbacv1.PolicyRule, error) {
+	user := auth.User(*u)
+	return a.authz.Rules(ctx, &user, namespace)
+}
+
+// Admit implements admission.Plugin: it looks at what a node writes where the path does not say enough, and at who
+// gives rights to whom.
+func (a *authority) Admit(ctx context.Context, r *admission.Request) error {
+	if r.User == nil || r.Object == nil || r.Subresource != "" {
 		return nil
 	}
 	u := &auth.User{Name: r.User.Name, Groups: r.User.Groups}
-	var err error
-	switch o := r.Object.(type) {
-	case *corev1.Node:
-		err = auth.CheckNode(u, o.Name)
-	case *corev1.Pod:
-		err = auth.CheckMirror(u, o)
+	err := a.admitGrant(ctx, u, r.Object)
+	if r.Operation == admission.Create {
+		switch o := r.Object.(type) {
+		case *corev1.Node:
+			err = auth.CheckNode(u, o.Name)
+		case *corev1.Pod:
+			err = auth.CheckMirror(u, o)
+		}
 	}
 	if err != nil {
 		return apierrors.NewForbidden(r.Kind.GVR().GroupResource(), r.Key.Name, err)
+	}
+	return nil
+}
+
+// admitGrant lets nobody give rights that they do not have.
+func (a *authority) admitGrant(ctx context.Context, u *auth.User, o api.Object) error {
+	bind := func(namespace string, ref rbacv1.RoleRef) error {
+		rules, err := grants{a.local}.rules(ctx, namespace, ref)
+		if err != nil {
+			return err
+		}
+		return a.authz.CheckBinding(ctx, u, namespace, ref, rules)
+	}
+	switch o := o.(type) {
+	case *rbacv1.Role:
+		return a.authz.CheckRole(ctx, u, o.Namespace, o.Name, o.Rules)
+	case *rbacv1.ClusterRole:
+		return a.authz.CheckRole(ctx, u, "", o.Name, o.Rules)
+	case *rbacv1.RoleBinding:
+		return bind(o.Namespace, o.RoleRef)
+	case *rbacv1.ClusterRoleBinding:
+		return bind("", o.RoleRef)
 	}
 	return nil
 }

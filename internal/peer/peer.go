@@ -53,6 +53,7 @@ type Peer struct {
 	gossip    *gossip.Gossip
 	raft      *consensus.Peer
 	registry  *registry.Registry
+	authority *authority
 	master    *master.Master
 	machine   *machine
 	api       http.Handler

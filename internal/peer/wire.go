@@ -100,10 +100,11 @@ func (p *Peer) wireAPI() {
 			return chain.Admit(ctx, admissionRequest(ctx, a))
 		},
 	})
-	auth := newAuthority(p)
-	chain = admission.New(admission.Config{Reader: p.registry, EvictionGrace: p.cfg.Timeouts.EvictionGrace, NodeRestriction: auth})
+	accounts := newAccounts(p)
+	p.authority = newAuthority(p, &accounts.rules)
+	chain = admission.New(admission.Config{Reader: p.registry, EvictionGrace: p.cfg.Timeouts.EvictionGrace, NodeRestriction: p.authority})
 	p.api = masterapi.New(masterapi.Config{
-		Registry: p.registry, Auth: auth, Peers: peers{p}, Streams: podStreams{p}, Usage: p.usage, Extra: p.extra(), Ready: p.readiness,
+		Registry: p.registry, Auth: p.authority, Peers: peers{p}, Streams: podStreams{p}, Usage: p.usage, Accounts: accounts, Extra: p.extra(), Ready: p.readiness,
 		Version: p.version, Now: p.now, Logger: p.log,
 	})
 }

@@ -77,6 +77,8 @@ func questions() []metav1.APIResource {
 		measured("pods", "PodMetrics", true),
 		one("", "bindings", "Binding", true),
 		one("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview", false),
+		one("authentication.k8s.io", "tokenreviews", "TokenReview", false),
+		one("authorization.k8s.io", "selfsubjectrulesreviews", "SelfSubjectRulesReview", false),
 		one("authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview", false),
 		one("authorization.k8s.io", "subjectaccessreviews", "SubjectAccessReview", false),
 		one("authorization.k8s.io", "localsubjectaccessreviews", "LocalSubjectAccessReview", true),

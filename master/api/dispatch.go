@@ -46,6 +46,8 @@ func (s *Server) other(w http.ResponseWriter, r *request) {
 		s.serveHealth(w, r, parts)
 	case "openapi":
 		s.serveOpenAPI(w, r)
+	case ".well-known", "openid":
+		s.serveIssuer(w, r, parts)
 	default:
 		s.servePaths(w, r, http.StatusNotFound)
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -142,6 +143,12 @@ func (everyone) Authenticate(r *http.Request) (*api.User, error) {
 	default:
 		return &api.User{Name: name}, nil
 	}
+}
+
+func (everyone) Rules(context.Context, *api.User, string) ([]rbacv1.PolicyRule, error) {
+	return []rbacv1.PolicyRule{
+		{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}}, {Verbs: []string{"get"}, NonResourceURLs: []string{"*"}},
+	}, nil
 }
 
 func (everyone) Authorize(_ context.Context, u *api.User, a *api.Attributes) error {

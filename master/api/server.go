@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 
 	"golang.org/x/sync/singleflight"
 
@@ -31,6 +32,8 @@ type Config struct {
 	Streams PodStreams
 	// Usage asks the peer of a node what its machine and pods use, which takes about half a second. Nil: nobody can be asked.
 	Usage func(ctx context.Context, node string) (*Usage, error)
+	// Accounts is about the tokens of service accounts. Nil: there are none.
+	Accounts Accounts
 	// Extra serves the paths below /shoal/. It is asked after authentication and authorises by itself.
 	Extra http.Handler
 	// Ready returns what keeps this peer from being ready; nil means nothing.
@@ -46,6 +49,30 @@ type Auth interface {
 	Authenticate(r *http.Request) (*User, error)
 	// Authorize returns nil if u may do a, else a StatusError, usually Forbidden.
 	Authorize(ctx context.Context, u *User, a *Attributes) error
+	// Rules returns what u may do in a namespace. With an error it is what is known.
+	Rules(ctx context.Context, u *User, namespace string) ([]rbacv1.PolicyRule, error)
+}
+
+// Accounts issues and checks the tokens of service accounts. Implementations are safe for concurrent use.
+type Accounts interface {
+	// Issue signs a token. Only the Master can.
+	Issue(ctx context.Context, t AccountToken) (token string, err error)
+	// Review returns whose token it is and for which of the audiences; none means the cluster's own. An error says what is wrong
+	// with the token.
+	Review(ctx context.Context, token string, audiences []string) (u *User, of []string, err error)
+	Issuer() string
+	Audiences() []string
+	// Keys is the key set (RFC 7517) that checks the tokens.
+	Keys() ([]byte, error)
+}
+
+// AccountToken is a token to be issued.
+type AccountToken struct {
+	Account   *corev1.ServiceAccount
+	Bound     shoalapi.Object // the Pod, Secret or Node that it ends with; nil: none
+	Node      *corev1.Node    // of a bound pod; nil when it has none
+	Audiences []string
+	Life      time.Duration
 }
 
 // User is who sent a request.

@@ -35,11 +35,18 @@ func (s *Server) virtual(w http.ResponseWriter, r *request) {
 		switch r.Resource {
 		case "selfsubjectaccessreviews":
 			f = s.selfAccess
+		case "selfsubjectrulesreviews":
+			f = s.selfRules
 		case "subjectaccessreviews", "localsubjectaccessreviews":
 			f = s.subjectAccess
 		}
-	case r.Group == authenticationv1.GroupName && r.Version == "v1" && r.Resource == "selfsubjectreviews":
-		f = s.selfSubject
+	case r.Group == authenticationv1.GroupName && r.Version == "v1":
+		switch r.Resource {
+		case "selfsubjectreviews":
+			f = s.selfSubject
+		case "tokenreviews":
+			f = s.reviewToken
+		}
 	}
 	switch {
 	case f == nil:
@@ -135,13 +142,7 @@ func (s *Server) selfSubject(w http.ResponseWriter, r *request) (runtime.Object,
 	}
 	review := got.(*authenticationv1.SelfSubjectReview)
 	if r.user != nil {
-		review.Status.UserInfo = authenticationv1.UserInfo{Username: r.user.Name, UID: r.user.UID, Groups: r.user.Groups}
-		for k, v := range r.user.Extra {
-			if review.Status.UserInfo.Extra == nil {
-				review.Status.UserInfo.Extra = map[string]authenticationv1.ExtraValue{}
-			}
-			review.Status.UserInfo.Extra[k] = v
-		}
+		review.Status.UserInfo = userInfo(r.user)
 	}
 	return review, nil
 }

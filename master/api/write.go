@@ -175,6 +175,9 @@ func (s *Server) create(w http.ResponseWriter, r *request) {
 	case "eviction":
 		s.evict(w, r, p)
 		return
+	case "token":
+		s.issueToken(w, r, p)
+		return
 	default:
 		s.fail(w, r, notAllowed())
 		return

@@ -77,6 +77,34 @@ func (z *Authorizer) allowed(ctx context.Context, u *User, a *Attributes) (bool,
 	return false, nil
 }
 
+// Rules returns all rules that u has in a namespace.
+func (z *Authorizer) Rules(ctx context.Context, u *User, namespace string) ([]rbacv1.PolicyRule, error) {
+	rules := rulesOf(z.builtin, u, namespace)
+	for _, source := range z.sources {
+		grants, err := source.Grants(ctx, namespace)
+		if err != nil {
+			return rules, err
+		}
+		rules = append(rules, rulesOf(grants, u, namespace)...)
+	}
+	return rules, nil
+}
+
+func rulesOf(grants []Grant, u *User, namespace string) (rules []rbacv1.PolicyRule) {
+	for i := range grants {
+		g := &grants[i]
+		if (g.Namespace == "" || g.Namespace == namespace) && g.holds(u) {
+			rules = append(rules, g.Rules...)
+		}
+	}
+	return rules
+}
+
+// holds reports whether u is one of the subjects.
+func (g *Grant) holds(u *User) bool {
+	return u != nil && slices.ContainsFunc(g.Subjects, func(s rbacv1.Subject) bool { return isSubject(s, g.Namespace, u) })
+}
+
 // Allows reports whether one of the grants lets u do a.
 func Allows(grants []Grant, u *User, a *Attributes) bool {
 	if u == nil {
@@ -87,7 +115,7 @@ func Allows(grants []Grant, u *User, a *Attributes) bool {
 		if g.Namespace != "" && (!a.IsResource || g.Namespace != a.Namespace) {
 			continue
 		}
-		if slices.ContainsFunc(g.Subjects, func(s rbacv1.Subject) bool { return isSubject(s, g.Namespace, u) }) &&
+		if g.holds(u) &&
 			slices.ContainsFunc(g.Rules, func(r rbacv1.PolicyRule) bool { return matches(&r, a) }) {
 			return true
 		}
@@ -105,7 +133,7 @@ func isSubject(s rbacv1.Subject, namespace string, u *User) bool {
 		if s.Namespace != "" {
 			namespace = s.Namespace
 		}
-		return namespace != "" && u.Name == "system:serviceaccount:"+namespace+":"+s.Name
+		return namespace != "" && u.Name == AccountPrefix+namespace+":"+s.Name
 	}
 	return false
 }
