@@ -9,7 +9,6 @@ import (
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -213,34 +212,6 @@ func (s *Server) bind(w http.ResponseWriter, r *request, p writeParams) {
 	}
 	out, err := s.reg.Create(r.context(), r.kind, b, client.CreateOptions{Subresource: "binding", Key: r.key(), DryRun: p.dryRun})
 	s.answer(w, r, http.StatusCreated, out, err)
-}
-
-// evict deletes a pod on behalf of someone who wants its node empty.
-func (s *Server) evict(w http.ResponseWriter, r *request, p writeParams) {
-	got, err := s.decode(w, r, p.validation, policyv1.SchemeGroupVersion.WithKind("Eviction"))
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	ev := got.(*policyv1.Eviction)
-	if ev.Name != "" && ev.Name != r.Name {
-		s.fail(w, r, badRequest("name in URL does not match name in Eviction object"))
-		return
-	}
-	o := client.DeleteOptions{DryRun: p.dryRun}
-	if d := ev.DeleteOptions; d != nil {
-		o.GracePeriodSeconds, o.Preconditions, o.Propagation = d.GracePeriodSeconds, d.Preconditions, d.PropagationPolicy
-		o.DryRun = o.DryRun || len(d.DryRun) > 0
-	}
-	e, _, err := s.reg.DeleteEntry(r.context(), r.kind, r.key(), o)
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	s.settle(w, r, e)
-	s.writeObject(w, r, r.format.plain(), http.StatusCreated, &metav1.Status{
-		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusSuccess, Code: http.StatusCreated,
-	})
 }
 
 // answer sends what a call through client.Interface returned.
