@@ -35,6 +35,14 @@ func storageClassCells(c *storagev1.StorageClass, now time.Time) []any {
 	}
 }
 
+func volumeAttributesClassColumns() []metav1.TableColumnDefinition {
+	return []metav1.TableColumnDefinition{nameColumn(), column("DriverName", storagev1.VolumeAttributesClass{}.SwaggerDoc()["driverName"]), ageColumn()}
+}
+
+func volumeAttributesClassCells(c *storagev1.VolumeAttributesClass, now time.Time) []any {
+	return []any{c.Name, c.DriverName, since(c.CreationTimestamp, now)}
+}
+
 func csiDriverColumns() []metav1.TableColumnDefinition {
 	doc := storagev1.CSIDriverSpec{}.SwaggerDoc()
 	return []metav1.TableColumnDefinition{

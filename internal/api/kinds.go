@@ -42,8 +42,9 @@ func Kinds() []*Kind {
 		EndpointSlices,
 		IngressClasses, Ingresses, NetworkPolicies,
 		PodDisruptionBudgets, ClusterRoleBindings, ClusterRoles, RoleBindings, Roles,
-		CSIDrivers, CSINodes, CSIStorageCapacities, StorageClasses, VolumeAttachments,
-		PriorityClasses, Leases,
+		CSIDrivers, CSINodes, CSIStorageCapacities, StorageClasses, VolumeAttachments, VolumeAttributesClasses,
+		PriorityClasses, Leases, RuntimeClasses,
+		MutatingWebhookConfigurations, ValidatingWebhookConfigurations,
 	}
 }
 

@@ -7,11 +7,12 @@ import (
 
 // The rows of storage.k8s.io. Nothing provisions or attaches volumes yet.
 var (
-	CSIDrivers           = row[storagev1.CSIDriver, storagev1.CSIDriverList](storagev1.SchemeGroupVersion, "CSIDriver", "csidrivers").with(csiDriverRow)
-	CSINodes             = row[storagev1.CSINode, storagev1.CSINodeList](storagev1.SchemeGroupVersion, "CSINode", "csinodes").with(csiNodeRow)
-	CSIStorageCapacities = row[storagev1.CSIStorageCapacity, storagev1.CSIStorageCapacityList](storagev1.SchemeGroupVersion, "CSIStorageCapacity", "csistoragecapacities").with(csiStorageCapacityRow)
-	StorageClasses       = row[storagev1.StorageClass, storagev1.StorageClassList](storagev1.SchemeGroupVersion, "StorageClass", "storageclasses", "sc").with(storageClassRow)
-	VolumeAttachments    = row[storagev1.VolumeAttachment, storagev1.VolumeAttachmentList](storagev1.SchemeGroupVersion, "VolumeAttachment", "volumeattachments").with(volumeAttachmentRow)
+	CSIDrivers              = row[storagev1.CSIDriver, storagev1.CSIDriverList](storagev1.SchemeGroupVersion, "CSIDriver", "csidrivers").with(csiDriverRow)
+	CSINodes                = row[storagev1.CSINode, storagev1.CSINodeList](storagev1.SchemeGroupVersion, "CSINode", "csinodes").with(csiNodeRow)
+	CSIStorageCapacities    = row[storagev1.CSIStorageCapacity, storagev1.CSIStorageCapacityList](storagev1.SchemeGroupVersion, "CSIStorageCapacity", "csistoragecapacities").with(csiStorageCapacityRow)
+	StorageClasses          = row[storagev1.StorageClass, storagev1.StorageClassList](storagev1.SchemeGroupVersion, "StorageClass", "storageclasses", "sc").with(storageClassRow)
+	VolumeAttributesClasses = row[storagev1.VolumeAttributesClass, storagev1.VolumeAttributesClassList](storagev1.SchemeGroupVersion, "VolumeAttributesClass", "volumeattributesclasses", "vac").with(volumeAttributesClassRow)
+	VolumeAttachments       = row[storagev1.VolumeAttachment, storagev1.VolumeAttachmentList](storagev1.SchemeGroupVersion, "VolumeAttachment", "volumeattachments").with(volumeAttachmentRow)
 )
 
 func storageClassRow(k *Kind) {
@@ -62,6 +63,13 @@ func volumeAttachmentRow(k *Kind) {
 	k.ValidateUpdate, k.ValidateStatus = compare(validateVolumeAttachmentUpdate), compare(validateVolumeAttachmentUpdate)
 	k.CopyStatus = pair(func(to, from *storagev1.VolumeAttachment) { to.Status = *from.Status.DeepCopy() })
 	k.Columns, k.Cells = volumeAttachmentColumns(), cells(volumeAttachmentCells)
+}
+
+func volumeAttributesClassRow(k *Kind) {
+	k.Namespaced = false
+	k.NeedsVersion = true
+	k.Validate, k.ValidateUpdate = check(validateVolumeAttributesClass), compare(validateVolumeAttributesClassUpdate)
+	k.Columns, k.Cells = volumeAttributesClassColumns(), cells(volumeAttributesClassCells)
 }
 
 func csiStorageCapacityRow(k *Kind) {

@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -13,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	nodev1 "k8s.io/api/node/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
@@ -45,6 +47,8 @@ func NewScheme() *runtime.Scheme {
 		{rbacv1.SchemeGroupVersion, rbacv1.AddToScheme},
 		{schedulingv1.SchemeGroupVersion, schedulingv1.AddToScheme},
 		{storagev1.SchemeGroupVersion, storagev1.AddToScheme},
+		{nodev1.SchemeGroupVersion, nodev1.AddToScheme},
+		{admissionregistrationv1.SchemeGroupVersion, admissionregistrationv1.AddToScheme},
 	} {
 		utilruntime.Must(g.add(s))
 	}

@@ -95,6 +95,20 @@ func validateStorageClassUpdate(updated, old *storagev1.StorageClass) field.Erro
 	return append(errs, unchanged(updated.VolumeBindingMode, old.VolumeBindingMode, field.NewPath("volumeBindingMode"))...)
 }
 
+func validateVolumeAttributesClass(c *storagev1.VolumeAttributesClass) field.ErrorList {
+	errs := isDriverName(c.DriverName, field.NewPath("driverName"))
+	if len(c.Parameters) == 0 {
+		return append(errs, field.Required(field.NewPath("parameters"), "must contain at least one key/value pair"))
+	}
+	return append(errs, validateProvisionerParameters(c.Parameters, field.NewPath("parameters"))...)
+}
+
+func validateVolumeAttributesClassUpdate(updated, old *storagev1.VolumeAttributesClass) field.ErrorList {
+	errs := validateVolumeAttributesClass(updated)
+	errs = append(errs, unchanged(updated.DriverName, old.DriverName, field.NewPath("driverName"))...)
+	return append(errs, unchanged(updated.Parameters, old.Parameters, field.NewPath("parameters"))...)
+}
+
 func validateVolumeAttachment(a *storagev1.VolumeAttachment) field.ErrorList {
 	at := field.NewPath("spec")
 	errs := isDriverName(a.Spec.Attacher, at.Child("attacher"))

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"net/http"
 	"slices"
 	"strings"
@@ -88,7 +90,7 @@ func questions() []metav1.APIResource {
 func resourcesOf(k *shoalapi.Kind) []metav1.APIResource {
 	out := []metav1.APIResource{{
 		Name: k.Resource, SingularName: k.Singular, Namespaced: k.Namespaced, Kind: k.Kind, Verbs: verbsOf(k),
-		ShortNames: k.ShortNames, Categories: k.Categories,
+		ShortNames: k.ShortNames, Categories: k.Categories, StorageVersionHash: storageVersionHash(k.GroupVersionKind),
 	}}
 	for _, sub := range k.Subresources {
 		r := metav1.APIResource{Name: k.Resource + "/" + sub.Name, Namespaced: k.Namespaced, Kind: sub.Kind, Verbs: sub.Verbs}
@@ -101,6 +103,17 @@ func resourcesOf(k *shoalapi.Kind) []metav1.APIResource {
 		out = append(out, r)
 	}
 	return out
+}
+
+// pageNotFound answers for groups and versions that nobody has heard of, as Kubernetes does: by no API error.
+func (s *Server) pageNotFound(w http.ResponseWriter) {
+	http.Error(w, "404 page not found", http.StatusNotFound)
+}
+
+// storageVersionHash changes when a kind is stored in another version, as Kubernetes makes it.
+func storageVersionHash(gvk schema.GroupVersionKind) string {
+	sum := sha256.Sum256([]byte(gvk.Group + "/" + gvk.Version + "/" + gvk.Kind))
+	return base64.StdEncoding.EncodeToString(sum[:8])
 }
 
 func groupOf(gv schema.GroupVersion) metav1.APIGroup {
@@ -160,7 +173,7 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, r *request, parts []strin
 	}
 	obj := s.discovery.find(parts, r.format.as == asDiscovery, r.Host)
 	if obj == nil {
-		s.fail(w, r, notServed())
+		s.pageNotFound(w)
 		return
 	}
 	f := r.format.plain()

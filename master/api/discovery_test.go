@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -90,5 +91,43 @@ func TestNamespacesAreNotDeletedAllAtOnce(t *testing.T) {
 	s, _ := server(t)
 	if w := do(t, s, "DELETE", "/api/v1/namespaces", ""); w.Code != http.StatusMethodNotAllowed {
 		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+func TestUnknownGroupsAreNoPages(t *testing.T) {
+	t.Parallel()
+	reg, _ := registrytest.New(t)
+	srv := httptest.NewServer(api.New(api.Config{Registry: reg, Auth: everyone{}}))
+	t.Cleanup(srv.Close)
+	for path, want := range map[string]string{
+		"/apis/nope.example.com":                      "404 page not found\n",
+		"/apis/nope.example.com/v1":                   "404 page not found\n",
+		"/apis/nope.example.com/v1/foos":              "404 page not found\n",
+		"/apis/apps/v9/namespaces/x/deployments/name": "404 page not found\n",
+		"/apis/apps/v1/foos":                          "the server could not find the requested resource",
+	} {
+		if code, body := fetch(t, srv.URL+path, "application/json"); code != http.StatusNotFound || !strings.Contains(body, want) {
+			t.Errorf("%s: %d %s", path, code, body)
+		}
+	}
+}
+
+// The hashes are what any Kubernetes says of these kinds.
+func TestStorageVersionHashes(t *testing.T) {
+	t.Parallel()
+	reg, _ := registrytest.New(t)
+	srv := httptest.NewServer(api.New(api.Config{Registry: reg, Auth: everyone{}}))
+	t.Cleanup(srv.Close)
+	_, body := fetch(t, srv.URL+"/api/v1", "application/json")
+	var list metav1.APIResourceList
+	if err := json.Unmarshal([]byte(body), &list); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, r := range list.APIResources {
+		got[r.Name] = r.StorageVersionHash
+	}
+	if got["pods"] != "xPOwRZ+Yhw8=" || got["configmaps"] != "qFsyl6wFWjQ=" || got["pods/status"] != "" {
+		t.Errorf("got %v", got)
 	}
 }

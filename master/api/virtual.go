@@ -49,6 +49,9 @@ func (s *Server) virtual(w http.ResponseWriter, r *request) {
 		}
 	}
 	switch {
+	case f == nil && s.discovery.lists[schema.GroupVersion{Group: r.Group, Version: r.Version}] == nil:
+		s.pageNotFound(w)
+		return
 	case f == nil:
 		s.fail(w, r, notServed())
 		return

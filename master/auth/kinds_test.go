@@ -16,7 +16,7 @@ func TestKindsGiveNoRights(t *testing.T) {
 		"endpoints": {"get", "list", "watch"}, "endpointslices": {"get", "list", "watch"}, "namespaces": {"get", "list", "watch"},
 		"networkpolicies": {"get", "list", "watch"}, "services": {"get", "list", "watch"},
 		"nodes": {"get", "list", "watch", "create"}, "pods": {"get", "list", "watch", "create"}, "events": {"create", "update", "patch"},
-		"serviceaccounts/token": {"create"},
+		"serviceaccounts/token": {"create"}, "runtimeclasses": {"get", "list", "watch"},
 	}
 	for _, k := range api.Kinds() {
 		for _, verb := range []string{"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"} {
