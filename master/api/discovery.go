@@ -105,9 +105,23 @@ func resourcesOf(k *shoalapi.Kind) []metav1.APIResource {
 	return out
 }
 
-// pageNotFound answers for groups and versions that nobody has heard of, as Kubernetes does: by no API error.
-func (s *Server) pageNotFound(w http.ResponseWriter) {
+// unknown answers for what is not there. A group that nobody has heard of is no API error, as in Kubernetes, but a page not found.
+func (s *Server) unknown(w http.ResponseWriter, r *request, group string) {
+	for gv := range s.discovery.lists {
+		if gv.Group == group {
+			s.fail(w, r, notServed())
+			return
+		}
+	}
 	http.Error(w, "404 page not found", http.StatusNotFound)
+}
+
+// group is that of the path of a discovery document.
+func group(parts []string) string {
+	if parts[0] == "api" || len(parts) < 2 {
+		return ""
+	}
+	return parts[1]
 }
 
 // storageVersionHash changes when a kind is stored in another version, as Kubernetes makes it.
@@ -173,7 +187,7 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, r *request, parts []strin
 	}
 	obj := s.discovery.find(parts, r.format.as == asDiscovery, r.Host)
 	if obj == nil {
-		s.pageNotFound(w)
+		s.unknown(w, r, group(parts))
 		return
 	}
 	f := r.format.plain()

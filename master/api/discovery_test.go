@@ -103,7 +103,7 @@ func TestUnknownGroupsAreNoPages(t *testing.T) {
 		"/apis/nope.example.com":                      "404 page not found\n",
 		"/apis/nope.example.com/v1":                   "404 page not found\n",
 		"/apis/nope.example.com/v1/foos":              "404 page not found\n",
-		"/apis/apps/v9/namespaces/x/deployments/name": "404 page not found\n",
+		"/apis/apps/v9/namespaces/x/deployments/name": "the server could not find the requested resource",
 		"/apis/apps/v1/foos":                          "the server could not find the requested resource",
 	} {
 		if code, body := fetch(t, srv.URL+path, "application/json"); code != http.StatusNotFound || !strings.Contains(body, want) {

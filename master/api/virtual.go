@@ -49,11 +49,8 @@ func (s *Server) virtual(w http.ResponseWriter, r *request) {
 		}
 	}
 	switch {
-	case f == nil && s.discovery.lists[schema.GroupVersion{Group: r.Group, Version: r.Version}] == nil:
-		s.pageNotFound(w)
-		return
 	case f == nil:
-		s.fail(w, r, notServed())
+		s.unknown(w, r, r.Group)
 		return
 	case r.Verb != "create":
 		s.fail(w, r, notAllowed())
