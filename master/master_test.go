@@ -199,7 +199,7 @@ func TestLeadershipMovingMidWayMakesNoPodTwice(t *testing.T) {
 func TestEventsGoAfterAnHour(t *testing.T) {
 	inCluster(t, 1, func(c *cluster) {
 		c.create(api.ReplicationControllers, newController("web", 2))
-		c.settle()
+		c.pass(time.Second) // the second Event waits for the next transaction of Events
 		if n := len(c.events("SuccessfulCreate")); n != 2 {
 			t.Fatalf("%d events", n)
 		}

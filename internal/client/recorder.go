@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -36,7 +37,6 @@ type Recorder struct {
 	queue   []happening
 	dropped int
 
-	// What follows is used by Run's goroutine only.
 	written map[happeningKey]*corev1.Event
 	stamp   int64 // in the last name given
 }
@@ -50,8 +50,9 @@ type happeningKey struct {
 
 type happening struct {
 	happeningKey
-	ref corev1.ObjectReference
-	at  metav1.Time
+	ref         corev1.ObjectReference
+	first, last metav1.Time
+	count       int32
 }
 
 // Events wait in memory up to maxQueued and are folded with the last maxWritten ones.
@@ -59,6 +60,8 @@ const (
 	maxQueued  = 2048
 	maxWritten = 4096
 	foldFor    = time.Hour
+	// atOnce is how many are written at a time: the Master answers those that come together in one go.
+	atOnce = 64
 )
 
 // NewRecorder returns a recorder that keeps what it is told until Run writes it.
@@ -92,9 +95,11 @@ func (r *Recorder) EventFrom(component string, o api.Object, typ, reason, format
 			uid: ref.UID, component: component, typ: typ, reason: reason, message: fmt.Sprintf(format, args...),
 			namespace: ref.Namespace, name: ref.Name, kind: ref.Kind,
 		},
-		ref: ref,
-		at:  metav1.NewTime(r.cfg.Now()),
+		ref:   ref,
+		first: metav1.NewTime(r.cfg.Now()),
+		count: 1,
 	}
+	h.last = h.first
 	r.mu.Lock()
 	if len(r.queue) < maxQueued {
 		r.queue = append(r.queue, h)
@@ -123,20 +128,47 @@ func (r *Recorder) Run(ctx context.Context) error {
 		if dropped > 0 {
 			r.cfg.Log.Warn("too many events at once, some were dropped", "dropped", dropped)
 		}
-		for _, h := range queue {
-			if err := r.write(ctx, h); err != nil && ctx.Err() == nil {
-				// An Event is a remark: losing one changes nothing, and trying for long would hold up the others.
-				r.cfg.Log.Debug("event not written", "name", h.name, "ns", h.namespace, "err", err)
-			}
+		var writes errgroup.Group
+		writes.SetLimit(atOnce)
+		for _, h := range fold(queue) {
+			writes.Go(func() error {
+				if err := r.write(ctx, h); err != nil && ctx.Err() == nil {
+					// An Event is a remark: losing one changes nothing, and trying for long would hold up the others.
+					r.cfg.Log.Debug("event not written", "name", h.name, "ns", h.namespace, "err", err)
+				}
+				return nil
+			})
 		}
+		_ = writes.Wait()
 	}
 }
 
-func (r *Recorder) write(ctx context.Context, h happening) error {
-	if last := r.written[h.happeningKey]; last != nil && h.at.Sub(last.FirstTimestamp.Time) < foldFor {
-		last.Count++
-		last.LastTimestamp = h.at
-		body, err := json.Marshal(map[string]any{"count": last.Count, "lastTimestamp": h.at})
+// fold makes one of all that are equal, in the order of the first.
+func fold(queue []happening) []*happening {
+	var all []*happening
+	known := map[happeningKey]*happening{}
+	for i := range queue {
+		h := &queue[i]
+		if same := known[h.happeningKey]; same != nil {
+			same.last = h.last
+			same.count += h.count
+			continue
+		}
+		known[h.happeningKey] = h
+		all = append(all, h)
+	}
+	return all
+}
+
+// write writes one. No two writes of equal ones may go on at once.
+func (r *Recorder) write(ctx context.Context, h *happening) error {
+	r.mu.Lock()
+	last := r.written[h.happeningKey]
+	r.mu.Unlock()
+	if last != nil && h.last.Sub(last.FirstTimestamp.Time) < foldFor {
+		last.Count += h.count
+		last.LastTimestamp = h.last
+		body, err := json.Marshal(map[string]any{"count": last.Count, "lastTimestamp": h.last})
 		if err != nil {
 			return fmt.Errorf("encode event patch: %w", err)
 		}
@@ -145,31 +177,36 @@ func (r *Recorder) write(ctx context.Context, h happening) error {
 			return err
 		}
 	}
-	if len(r.written) >= maxWritten {
-		clear(r.written)
-	}
 	e := r.event(h)
 	if _, err := r.cfg.Client.Create(ctx, api.Events, e, CreateOptions{}); err != nil {
 		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.written) >= maxWritten {
+		clear(r.written)
 	}
 	r.written[h.happeningKey] = e
 	return nil
 }
 
-func (r *Recorder) event(h happening) *corev1.Event {
+func (r *Recorder) event(h *happening) *corev1.Event {
 	namespace := h.namespace
 	if namespace == "" {
 		namespace = metav1.NamespaceDefault
 	}
 	// Two things may happen to an object at once as far as the clock can tell.
-	r.stamp = max(r.stamp+1, h.at.UnixNano())
+	r.mu.Lock()
+	r.stamp = max(r.stamp+1, h.first.UnixNano())
+	stamp := r.stamp
+	r.mu.Unlock()
 	return &corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{
-			Name:      fmt.Sprintf("%.200s.%x", h.name, r.stamp),
+			Name:      fmt.Sprintf("%.200s.%x", h.name, stamp),
 			Namespace: namespace,
 		},
 		InvolvedObject: h.ref, Reason: h.reason, Message: h.message, Type: h.typ,
-		FirstTimestamp: h.at, LastTimestamp: h.at, Count: 1,
+		FirstTimestamp: h.first, LastTimestamp: h.last, Count: h.count,
 		Source:              corev1.EventSource{Component: h.component, Host: r.cfg.Host},
 		ReportingController: h.component, ReportingInstance: r.cfg.Host,
 	}

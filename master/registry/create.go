@@ -161,7 +161,7 @@ func (r *Registry) insert(ctx context.Context, k *api.Kind, obj api.Object, dryR
 			Ops:      []store.Op{{Key: skey, Value: value}},
 		}
 		claim(&t, claims, nil, skey)
-		res, err := r.propose(ctx, t)
+		res, err := r.proposeObject(ctx, k, t)
 		switch {
 		case err != nil:
 			return nil, err
@@ -214,6 +214,15 @@ func InTerm(ctx context.Context, term uint64) context.Context {
 func (r *Registry) propose(ctx context.Context, t store.Txn) (store.Result, error) {
 	t.Term, _ = ctx.Value(termKey{}).(uint64)
 	res, err := r.cfg.Log.Propose(ctx, t)
+	return res, fromLog(ctx, err)
+}
+
+// proposeObject proposes what creates or changes an object of a kind.
+func (r *Registry) proposeObject(ctx context.Context, k *api.Kind, t store.Txn) (store.Result, error) {
+	if k != api.Events {
+		return r.propose(ctx, t)
+	}
+	res, err := r.events.Propose(ctx, t)
 	return res, fromLog(ctx, err)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"shoal/consensus/store"
 	"shoal/internal/api"
@@ -11,6 +12,11 @@ import (
 
 // Run keeps the feeds up to date with the store until ctx ends. Reads wait until it has loaded them.
 func (r *Registry) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	var events sync.WaitGroup
+	events.Go(func() { r.events.Run(ctx) })
+	defer events.Wait()
+	defer stop()
 	for {
 		err := r.follow(ctx)
 		if ctx.Err() != nil {

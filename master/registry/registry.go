@@ -54,8 +54,10 @@ type Config struct {
 	// Window is how many changes of a kind are kept decoded for watchers, and WindowBytes how many bytes of stored objects those
 	// may be; older ones are read from the store. Zero means 1000, and 256 KiB.
 	Window, WindowBytes int
-	Now                 func() time.Time // time.Now when nil
-	Logger              *slog.Logger
+	// EventsMax is how many Events are kept, the newest ones; zero means 10,000.
+	EventsMax int
+	Now       func() time.Time // time.Now when nil
+	Logger    *slog.Logger
 }
 
 // Registry implements client.Interface over the store. It is safe for concurrent use.
@@ -66,6 +68,7 @@ type Registry struct {
 	byPath  map[string]*feed // by the first segment of a key
 	applied progress
 	apply   applier
+	events  *eventWriter
 
 	randMu sync.Mutex
 	rand   *mrand.Rand
@@ -84,6 +87,9 @@ func New(c Config) *Registry {
 	}
 	if c.Window == 0 {
 		c.Window = 1000
+	}
+	if c.EventsMax == 0 {
+		c.EventsMax = 10_000
 	}
 	if c.WindowBytes == 0 {
 		c.WindowBytes = 256 << 10
@@ -108,6 +114,7 @@ func New(c Config) *Registry {
 		rand:   newRand(),
 	}
 	r.applied.init()
+	r.events = &eventWriter{propose: c.Log.Propose, surplus: r.surplusEvents, wake: make(chan struct{}, 1)}
 	for _, k := range c.Kinds.Kinds() {
 		f := newFeed(k, window{c.Window, c.WindowBytes})
 		r.feeds[k] = f

@@ -201,7 +201,7 @@ func (r *Registry) tryUpdate(ctx context.Context, u updating, skey store.Key, ol
 	}
 	claims, had := claimsOf(obj), claimsOf(old.Object)
 	claim(&t, claims, had, skey)
-	res, err := r.propose(ctx, t)
+	res, err := r.proposeObject(ctx, u.kind, t)
 	switch {
 	case err != nil:
 		return nil, false, err
