@@ -75,7 +75,7 @@ func startTime(pid int) (uint64, error) {
 	if len(f) < 20 {
 		return 0, fmt.Errorf("unexpected /proc/%d/stat", pid)
 	}
-	if f[0][0] == 'Z' {
+	if f[0][0] == 'Z' || f[0][0] == 'X' { // not reaped yet, and just being reaped
 		return 0, os.ErrProcessDone
 	}
 	return strconv.ParseUint(string(f[19]), 10, 64)

@@ -122,6 +122,7 @@ func (p *Peer) act(ctx, core context.Context, paths *errgroup.Group) error {
 	roles.Go(func() error { return p.machine.run(ctx) })
 	roles.Go(func() error { return p.renewals(ctx) })
 	roles.Go(func() error { return p.announce(ctx) })
+	roles.Go(func() error { return whenCalm(ctx, p.raft.Store(), new(heap).free) })
 	roles.Go(func() error {
 		return p.transport.cutAway(ctx, p.gossip.Changed, func(name string) bool {
 			state := p.Liveness(name)

@@ -121,6 +121,7 @@ func TestPodIsAdoptedByTheNextPeer(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.boot()
+	m.ended("a", "counts") // which containerd may hear later than we
 	p, err := m.Pod(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)
