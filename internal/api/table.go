@@ -8,6 +8,7 @@ import (
 
 // Table finds rows of the kinds table. It never changes after NewTable and is safe for concurrent use.
 type Table struct {
+	generation uint64
 	kinds      []*Kind
 	byResource map[schema.GroupVersionResource]*Kind
 	byKind     map[schema.GroupVersionKind]*Kind
@@ -32,6 +33,9 @@ func NewTable(kinds ...*Kind) *Table {
 
 // Default returns a table of every row this program serves.
 func Default() *Table { return NewTable(Kinds()...) }
+
+// Generation differs between any two tables that one Live had, so that what was made of a table can be kept by it.
+func (t *Table) Generation() uint64 { return t.generation }
 
 // Kinds returns the rows in discovery order. The caller must not change the slice.
 func (t *Table) Kinds() []*Kind { return t.kinds }

@@ -15,16 +15,29 @@ import (
 	shoalapi "shoal/internal/api"
 )
 
-// discovery is every discovery document, made once: what is served never changes while the program runs.
+// discovery is every discovery document of one generation of the kinds table.
 type discovery struct {
+	generation uint64
 	versions   *metav1.APIVersions
 	groups     *metav1.APIGroupList
 	lists      map[schema.GroupVersion]*metav1.APIResourceList
 	aggregated map[bool]*apidiscoveryv2.APIGroupDiscoveryList // by "is the core group"
 }
 
+// discovery returns the documents of what is served now, which are made when they are first asked for.
+func (s *Server) discovery() *discovery {
+	t := s.reg.Kinds()
+	d := s.documents.Load()
+	if d == nil || d.generation != t.Generation() {
+		d = newDiscovery(t)
+		s.documents.Store(d)
+	}
+	return d
+}
+
 func newDiscovery(t *shoalapi.Table) *discovery {
 	d := &discovery{
+		generation: t.Generation(),
 		versions:   &metav1.APIVersions{TypeMeta: metav1.TypeMeta{Kind: "APIVersions"}, Versions: []string{"v1"}},
 		groups:     &metav1.APIGroupList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "APIGroupList"}, Groups: []metav1.APIGroup{}},
 		lists:      map[schema.GroupVersion]*metav1.APIResourceList{},
@@ -107,7 +120,7 @@ func resourcesOf(k *shoalapi.Kind) []metav1.APIResource {
 
 // unknown answers for what is not there. A group that nobody has heard of is no API error, as in Kubernetes, but a page not found.
 func (s *Server) unknown(w http.ResponseWriter, r *request, group string) {
-	for gv := range s.discovery.lists {
+	for gv := range s.discovery().lists {
 		if gv.Group == group {
 			s.fail(w, r, notServed())
 			return
@@ -185,7 +198,7 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, r *request, parts []strin
 		s.fail(w, r, notAcceptable(discoveryFormats.String()))
 		return
 	}
-	obj := s.discovery.find(parts, r.format.as == asDiscovery, r.Host)
+	obj := s.discovery().find(parts, r.format.as == asDiscovery, r.Host)
 	if obj == nil {
 		s.unknown(w, r, group(parts))
 		return

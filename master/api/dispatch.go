@@ -55,7 +55,7 @@ func (s *Server) other(w http.ResponseWriter, r *request) {
 
 // resource answers requests about objects.
 func (s *Server) resource(w http.ResponseWriter, r *request) {
-	k, ok := s.kinds.ByResource(schema.GroupVersionResource{Group: r.Group, Version: r.Version, Resource: r.Resource})
+	k, ok := s.reg.Kinds().ByResource(schema.GroupVersionResource{Group: r.Group, Version: r.Version, Resource: r.Resource})
 	if !ok {
 		s.virtual(w, r)
 		return

@@ -53,7 +53,7 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *request, parts []string) 
 // servePaths lists what is served: at /, and to those who asked for something else.
 func (s *Server) servePaths(w http.ResponseWriter, r *request, code int) {
 	paths := []string{"/api", "/api/v1", "/apis"}
-	for _, g := range s.discovery.groups.Groups {
+	for _, g := range s.discovery().groups.Groups {
 		paths = append(paths, "/apis/"+g.Name)
 		for _, v := range g.Versions {
 			paths = append(paths, "/apis/"+v.GroupVersion)

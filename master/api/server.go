@@ -9,6 +9,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -118,9 +119,8 @@ type Server struct {
 	cfg       Config
 	log       *slog.Logger
 	reg       *registry.Registry
-	kinds     *shoalapi.Table
 	codecs    *shoalapi.Codecs
-	discovery *discovery
+	documents atomic.Pointer[discovery]
 	openapi   *openapi.OpenAPI
 	quorum    quorum
 	asking    singleflight.Group // for Usage, by node
@@ -147,14 +147,15 @@ func New(c Config) *Server {
 	scheme := shoalapi.NewScheme()
 	s := &Server{
 		cfg: c, log: c.Logger.With("component", "api"),
-		reg: c.Registry, kinds: c.Registry.Kinds(), codecs: shoalapi.NewCodecs(scheme),
+		reg: c.Registry, codecs: shoalapi.NewCodecs(scheme),
 	}
-	s.discovery = newDiscovery(s.kinds)
 	s.openapi = openapi.New(openapi.Config{
 		Scheme: scheme,
-		// The kinds of the table never change. Those that come and go have to bring their Schema, and another number each time.
-		Resources: func() ([]openapi.Resource, uint64) { return described(s.kinds), 1 },
-		Version:   kubeVersion,
+		Resources: func() ([]openapi.Resource, uint64) {
+			t := s.reg.Kinds()
+			return described(t), t.Generation()
+		},
+		Version: kubeVersion,
 	})
 	// The order in which a request passes; read from the bottom.
 	s.handle = s.dispatch

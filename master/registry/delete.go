@@ -39,7 +39,7 @@ func (r *Registry) DeleteEntry(ctx context.Context, k *api.Kind, key client.Key,
 			if r.reachStore(ctx) != nil {
 				return nil, false, err
 			}
-			if now, serr := r.stored(k, r.feeds[k], skey); serr != nil || now == nil || now.Rev == old.Rev {
+			if now, serr := r.stored(k, skey); serr != nil || now == nil || now.Rev == old.Rev {
 				return nil, false, err
 			}
 			continue

@@ -194,7 +194,7 @@ func owner(batch []*eventWrite, compare int) (write, own int) {
 
 // surplusEvents deletes the Events over eventsMax that changed longest ago, and some more, so that it need not look each time.
 func (r *Registry) surplusEvents() []store.Op {
-	f := r.feeds[api.Events]
+	f := r.serving.Load().feeds[api.Events]
 	if f == nil {
 		return nil
 	}

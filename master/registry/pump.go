@@ -34,7 +34,7 @@ func (r *Registry) Run(ctx context.Context) error {
 func (r *Registry) follow(ctx context.Context) error {
 	st := r.cfg.Log.Store()
 	rev := st.Rev()
-	for _, f := range r.feeds {
+	for _, f := range r.serving.Load().feeds {
 		if err := r.load(f, rev); err != nil {
 			return err
 		}
@@ -76,10 +76,10 @@ func (r *Registry) advance(events []store.Event) error {
 	if len(events) == 0 {
 		return nil
 	}
-	parts := map[*feed][]step{}
+	parts, now := map[*feed][]step{}, r.serving.Load()
 	for _, ev := range events {
 		path, rest := splitKey(ev.Key)
-		f := r.byPath[path]
+		f := now.byPath[path]
 		if f == nil {
 			continue
 		}
@@ -101,13 +101,17 @@ func (r *Registry) advance(events []store.Event) error {
 }
 
 // stored returns an object as the store has it now, sharing the feed's entry when that is as new. Nil means absent.
-func (r *Registry) stored(k *api.Kind, f *feed, skey store.Key) (*Entry, error) {
+func (r *Registry) stored(k *api.Kind, skey store.Key) (*Entry, error) {
 	kv, ok, err := r.cfg.Log.Store().Get(skey, 0)
 	if err != nil {
 		return nil, internal(err)
 	}
 	if !ok {
 		return nil, nil
+	}
+	f, err := r.feed(k)
+	if err != nil {
+		return nil, err
 	}
 	_, rest := splitKey(skey)
 	if e := f.get(objectKey(rest)); e != nil && e.Rev == kv.Mod {

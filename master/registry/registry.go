@@ -10,12 +10,12 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
-	"fmt"
 	"log/slog"
 	mrand "math/rand/v2"
 	"net/netip"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -39,7 +39,8 @@ type Log interface {
 
 // Config is complete when passed to New.
 type Config struct {
-	Log   Log
+	Log Log
+	// Kinds are those it starts with.
 	Kinds *api.Table
 	// ServiceCIDR is where Services' cluster IPs come from; PodCIDR is divided into one /NodePrefix a Node.
 	ServiceCIDR netip.Prefix
@@ -64,8 +65,8 @@ type Config struct {
 type Registry struct {
 	cfg     Config
 	log     *slog.Logger
-	feeds   map[*api.Kind]*feed
-	byPath  map[string]*feed // by the first segment of a key
+	live    *api.Live
+	serving atomic.Pointer[serving] // only pump.go replaces it
 	applied progress
 	apply   applier
 	events  *eventWriter
@@ -107,24 +108,16 @@ func New(c Config) *Registry {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	r := &Registry{
-		cfg:    c,
-		log:    c.Logger.With("component", "registry"),
-		feeds:  map[*api.Kind]*feed{},
-		byPath: map[string]*feed{},
-		rand:   newRand(),
+		cfg:  c,
+		log:  c.Logger.With("component", "registry"),
+		live: api.NewLive(c.Kinds),
+		rand: newRand(),
 	}
 	r.applied.init()
 	r.events = &eventWriter{propose: c.Log.Propose, surplus: r.surplusEvents, wake: make(chan struct{}, 1)}
-	for _, k := range c.Kinds.Kinds() {
-		f := newFeed(k, window{c.Window, c.WindowBytes})
-		r.feeds[k] = f
-		r.byPath[pathOf(k)] = f
-	}
+	r.serving.Store(newServing(c.Kinds, window{c.Window, c.WindowBytes}))
 	return r
 }
-
-// Kinds returns the table of the kinds it serves.
-func (r *Registry) Kinds() *api.Table { return r.cfg.Kinds }
 
 // Revision returns the newest revision that reads here include.
 func (r *Registry) Revision() uint64 { return uint64(r.applied.get()) }
@@ -132,16 +125,6 @@ func (r *Registry) Revision() uint64 { return uint64(r.applied.get()) }
 // WaitRevision blocks until reads here include revision rev, or ctx ends.
 func (r *Registry) WaitRevision(ctx context.Context, rev uint64) error {
 	return r.applied.wait(ctx, store.Rev(rev))
-}
-
-func (r *Registry) feed(k *api.Kind) (*feed, error) {
-	if f, ok := r.feeds[k]; ok {
-		return f, nil
-	}
-	if row, ok := r.cfg.Kinds.ByResource(k.GVR()); ok {
-		return r.feeds[row], nil
-	}
-	return nil, internal(fmt.Errorf("kind %s is not served", k.GroupVersionKind))
 }
 
 // newUID returns a random (version 4) UUID.

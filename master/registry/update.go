@@ -113,7 +113,7 @@ func (r *Registry) update(ctx context.Context, u updating, f edit) (*Entry, erro
 			if rerr := r.reachStore(ctx); rerr != nil {
 				return nil, err
 			}
-			if now, serr := r.stored(u.kind, r.feeds[u.kind], skey); serr != nil || now == nil || now.Rev == old.Rev {
+			if now, serr := r.stored(u.kind, skey); serr != nil || now == nil || now.Rev == old.Rev {
 				return nil, err
 			}
 		}
@@ -123,19 +123,15 @@ func (r *Registry) update(ctx context.Context, u updating, f edit) (*Entry, erro
 
 // latest returns the stored object, making sure before it says that there is none.
 func (r *Registry) latest(ctx context.Context, k *api.Kind, key client.Key) (*Entry, error) {
-	f, err := r.feed(k)
-	if err != nil {
-		return nil, err
-	}
 	skey := keyOf(k, key)
-	e, err := r.stored(k, f, skey)
+	e, err := r.stored(k, skey)
 	if err != nil || e != nil {
 		return e, err
 	}
 	if err := r.reachStore(ctx); err != nil {
 		return nil, err
 	}
-	e, err = r.stored(k, f, skey)
+	e, err = r.stored(k, skey)
 	if err != nil {
 		return nil, err
 	}

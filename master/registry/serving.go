@@ -1,0 +1,45 @@
+package registry
+
+import (
+	"fmt"
+
+	"shoal/internal/api"
+)
+
+// serving is which kinds there are and the feed of each. It is replaced whole, never changed.
+type serving struct {
+	table  *api.Table
+	feeds  map[*api.Kind]*feed
+	byPath map[string]*feed // by the first segment of a key
+}
+
+func newServing(t *api.Table, w window) *serving {
+	s := &serving{table: t, feeds: map[*api.Kind]*feed{}, byPath: map[string]*feed{}}
+	for _, k := range t.Kinds() {
+		s.add(k, newFeed(k, w))
+	}
+	return s
+}
+
+func (s *serving) add(k *api.Kind, f *feed) {
+	s.feeds[k] = f
+	s.byPath[pathOf(k)] = f
+}
+
+// Kinds returns the table of the kinds it serves now.
+func (r *Registry) Kinds() *api.Table { return r.serving.Load().table }
+
+// Live returns the handle of that table. It is changed before any reader here sees the state that it follows from.
+func (r *Registry) Live() *api.Live { return r.live }
+
+// feed returns that of a kind, which may be a row of an earlier table.
+func (r *Registry) feed(k *api.Kind) (*feed, error) {
+	s := r.serving.Load()
+	if f, ok := s.feeds[k]; ok {
+		return f, nil
+	}
+	if row, ok := s.table.ByResource(k.GVR()); ok {
+		return s.feeds[row], nil
+	}
+	return nil, internal(fmt.Errorf("kind %s is not served", k.GroupVersionKind))
+}
