@@ -16,7 +16,10 @@ import (
 func segment(name string) (netlink.Link, error) {
 	br, err := netlink.LinkByName(name)
 	if err != nil {
-		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name}}); err != nil {
+		// Left alone, a bridge takes the lowest hardware address of its ports: when that machine's power is cut, the others would
+		// send their answers to the host nowhere until they ask for its address again, seconds later.
+		attrs := netlink.LinkAttrs{Name: name, HardwareAddr: macOf(hostAddress())}
+		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 			return nil, fmt.Errorf("make bridge %s: %w", name, err)
 		}
 		if br, err = netlink.LinkByName(name); err != nil {
@@ -97,8 +100,10 @@ func unplug(name string) error {
 }
 
 // mac is the same each time the machine is powered on, as a real one's is: others remember it.
-func (p *Peer) mac() net.HardwareAddr {
-	return append(net.HardwareAddr{0x02, 0x5a}, net.ParseIP(p.Address).To4()...)
+func (p *Peer) mac() net.HardwareAddr { return macOf(p.Address) }
+
+func macOf(address string) net.HardwareAddr {
+	return append(net.HardwareAddr{0x02, 0x5a}, net.ParseIP(address).To4()...)
 }
 
 // route tells the host on which segment the peer is.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -178,6 +179,34 @@ func TestPartitionMustNameEveryPeerOnce(t *testing.T) {
 	for _, groups := range []string{"", "peer-1", "peer-1/peer-2", "peer-1,peer-2,peer-3", "peer-1/peer-2/peer-4", "peer-1,peer-1/peer-2", "peer-1/peer-2,peer-3,peer-3"} {
 		if err := l.Partition(groups); err == nil {
 			t.Errorf("%q is accepted", groups)
+		}
+	}
+}
+
+// A bridge that may choose its hardware address changes it with its ports, and the machines that are left lose sight of the host.
+func TestTheHostKeepsItsHardwareAddress(t *testing.T) {
+	l := up(t, 2)
+	p, err := l.Peer("peer-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := func() string {
+		t.Helper()
+		br, err := netlink.LinkByName(p.Bridge)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return br.Attrs().HardwareAddr.String()
+	}
+	if got, want := address(), macOf(hostAddress()).String(); got != want {
+		t.Errorf("the bridge has %s, not its own %s", got, want)
+	}
+	for _, name := range []string{"peer-1", "peer-2"} {
+		if err := l.Kill(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := address(), macOf(hostAddress()).String(); got != want {
+			t.Errorf("without %s the bridge has %s, not its own %s", name, got, want)
 		}
 	}
 }
