@@ -28,7 +28,7 @@ func TestFiveHundredPodsLeaveNothing(t *testing.T) {
 		scale("3", 3)
 	}
 	deleteEvents(t, c)
-	before := map[string]usage{}
+	before, wasMaster := map[string]usage{}, master(t)
 	for _, p := range labPeers(t) {
 		collect(t, p)
 		before[p.Name] = usageOf(t, p)
@@ -38,8 +38,12 @@ func TestFiveHundredPodsLeaveNothing(t *testing.T) {
 		scale("3", 3)
 	}
 	deleteEvents(t, c)
+	isMaster := master(t)
 	for _, p := range labPeers(t) {
 		was, is := before[p.Name], usageOf(t, p)
+		if p.Name == isMaster { // on a busy machine the Master may move, and what it holds moves with it
+			was = before[wasMaster]
+		}
 		t.Logf("%s before %+v\nafter %+v", p.Name, was, is)
 		// The three that stay may have moved: one pod has about four links, mounts and cgroups more or less.
 		near := func(what string, was, is, slack int) {

@@ -25,8 +25,10 @@ const (
 // eventWriter gathers the writes of Events until Run has them agreed.
 type eventWriter struct {
 	propose func(ctx context.Context, t store.Txn) (store.Result, error)
-	// surplus returns what deletes the oldest Events over those that may be kept.
-	surplus func() []store.Op
+	// holds reports whether a condition holds in what was agreed so far.
+	holds func(store.Compare) bool
+	// surplus returns what deletes the oldest Events over those that may be kept, but none that is written just now.
+	surplus func(written []store.Op) []store.Op
 	wake    chan struct{}
 
 	mu      sync.Mutex
@@ -137,33 +139,48 @@ func (w *eventWriter) take(n int) []*eventWrite {
 	return batch
 }
 
-// write has a batch agreed. A write whose condition does not hold gets its answer, and the others go on without it.
+// write has a batch agreed. When the condition of one does not hold, all whose do not get their answer, and the others wait again.
 func (w *eventWriter) write(ctx context.Context, batch []*eventWrite) {
 	ctx, cancel := context.WithTimeout(ctx, eventsTimeout)
 	defer cancel()
-	for len(batch) > 0 {
-		t := merge(batch)
-		t.Ops = append(t.Ops, w.surplus()...)
-		res, err := w.propose(ctx, t)
-		if err != nil || res.Stale || !res.OK && res.Failed < 0 {
-			for _, one := range batch {
-				one.answer(res, err)
-			}
-			return
+	t := merge(batch)
+	t.Ops = append(t.Ops, w.surplus(t.Ops)...)
+	res, err := w.propose(ctx, t)
+	switch {
+	case err != nil || res.Stale || !res.OK && res.Failed < 0:
+		for _, one := range batch {
+			one.answer(res, err)
 		}
-		if res.OK {
-			revs := res.Revs
-			for _, one := range batch {
-				n := len(one.t.Ops)
-				one.answer(store.Result{OK: true, Rev: res.Rev, Revs: revs[:n:n], Failed: -1}, nil)
-				revs = revs[n:]
-			}
-			return
+	case res.OK:
+		revs := res.Revs
+		for _, one := range batch {
+			n := len(one.t.Ops)
+			one.answer(store.Result{OK: true, Rev: res.Rev, Revs: revs[:n:n], Failed: -1}, nil)
+			revs = revs[n:]
 		}
-		i, failed := owner(batch, res.Failed)
-		batch[i].answer(store.Result{Rev: res.Rev, Failed: failed}, nil)
-		batch = append(batch[:i:i], batch[i+1:]...)
+	default:
+		w.refuse(batch, res)
 	}
+}
+
+// refuse answers those of a batch whose conditions do not hold, now that it was refused, and lets the others wait first in line.
+func (w *eventWriter) refuse(batch []*eventWrite, res store.Result) {
+	culprit, compare := owner(batch, res.Failed)
+	var again []*eventWrite
+	for i, one := range batch {
+		failed := compare
+		if i != culprit {
+			failed = slices.IndexFunc(one.t.Compares, func(c store.Compare) bool { return !w.holds(c) })
+		}
+		if failed < 0 {
+			again = append(again, one)
+			continue
+		}
+		one.answer(store.Result{Rev: res.Rev, Failed: failed}, nil)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waiting = append(again, w.waiting...)
 }
 
 func (e *eventWrite) answer(res store.Result, err error) {
@@ -192,8 +209,17 @@ func owner(batch []*eventWrite, compare int) (write, own int) {
 	return 0, 0 // not reached: the store answers with one of ours
 }
 
-// surplusEvents deletes the Events over eventsMax that changed longest ago, and some more, so that it need not look each time.
-func (r *Registry) surplusEvents() []store.Op {
+// holds reports whether a condition holds in this peer's replica.
+func (r *Registry) holds(c store.Compare) bool {
+	kv, ok, err := r.cfg.Log.Store().Get(c.Key, 0)
+	if err != nil || !ok {
+		return err != nil || c.Mod == 0
+	}
+	return kv.Mod == c.Mod
+}
+
+// surplusEvents deletes the Events over EventsMax that changed longest ago, and some more, so that it need not look each time.
+func (r *Registry) surplusEvents(written []store.Op) []store.Op {
 	f := r.serving.Load().feeds[api.Events]
 	if f == nil {
 		return nil
@@ -203,20 +229,30 @@ func (r *Registry) surplusEvents() []store.Op {
 	if f.tree.Len() <= r.cfg.EventsMax {
 		return nil
 	}
-	return oldest(f, f.tree.Len()-r.cfg.EventsMax+r.cfg.EventsMax/20)
+	n := f.tree.Len() - r.cfg.EventsMax + r.cfg.EventsMax/20
+	return oldest(f, min(n, 2*eventsAtOnce), written)
 }
 
-// oldest returns what deletes the n entries of a feed that changed longest ago.
-func oldest(f *feed, n int) []store.Op {
+// oldest returns what deletes the n entries of a feed that changed longest ago, but none that is written just now.
+func oldest(f *feed, n int, written []store.Op) []store.Op {
 	all := make([]*Entry, 0, f.tree.Len())
 	f.tree.Ascend(func(e *Entry) bool {
 		all = append(all, e)
 		return true
 	})
 	slices.SortFunc(all, func(a, b *Entry) int { return cmp.Compare(a.Rev, b.Rev) })
+	kept := map[store.Key]bool{}
+	for _, op := range written {
+		kept[op.Key] = true
+	}
 	var ops []store.Op
-	for _, e := range all[:min(n, len(all))] {
-		ops = append(ops, store.Op{Key: keyOf(f.kind, e.Key), Delete: true})
+	for _, e := range all {
+		if len(ops) == n {
+			break
+		}
+		if key := keyOf(f.kind, e.Key); !kept[key] {
+			ops = append(ops, store.Op{Key: key, Delete: true})
+		}
 	}
 	return ops
 }

@@ -88,6 +88,59 @@ func TestEventsShareTransactions(t *testing.T) {
 	})
 }
 
+// Writes that cannot succeed must not cost a transaction each.
+func TestRefusedEventsShareTransactions(t *testing.T) {
+	inEvents(t, 0, func(t *testing.T, r *registry.Registry, l *counted) {
+		create := func(each func(i int, err error)) {
+			var all sync.WaitGroup
+			for i := range 500 {
+				all.Go(func() {
+					_, err := r.Create(t.Context(), api.Events, remark(fmt.Sprint("e", i)), client.CreateOptions{})
+					each(i, err)
+				})
+			}
+			all.Wait()
+		}
+		if _, err := r.Create(t.Context(), api.Events, remark("e499"), client.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		for round := range 2 {
+			l.events.Store(0)
+			create(func(i int, err error) {
+				if there := round == 1 || i == 499; there != apierrors.IsAlreadyExists(err) || !there && err != nil {
+					t.Errorf("round %d, Event %d: %v", round, i, err)
+				}
+			})
+			if n := l.events.Load(); n > 4 {
+				t.Errorf("round %d took %d transactions", round, n)
+			}
+		}
+	})
+}
+
+// An Event that is written again is no longer the oldest.
+func TestSurplusSparesWhatIsWritten(t *testing.T) {
+	inEvents(t, 20, func(t *testing.T, r *registry.Registry, _ *counted) {
+		for i := range 21 {
+			if _, err := r.Create(t.Context(), api.Events, remark(fmt.Sprint("e", i)), client.CreateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		again := remark("e0")
+		again.Count = 2
+		if _, err := r.Update(t.Context(), api.Events, again, client.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if _, err := r.Get(t.Context(), api.Events, client.Key{Namespace: "default", Name: "e0"}, client.GetOptions{}); err != nil {
+			t.Errorf("the Event that was just written: %v", err)
+		}
+		if _, err := r.Get(t.Context(), api.Events, client.Key{Namespace: "default", Name: "e1"}, client.GetOptions{}); !apierrors.IsNotFound(err) {
+			t.Errorf("the oldest is still there: %v", err)
+		}
+	})
+}
+
 // Twenty thousand Events must not hold up a hundred other writes.
 func TestOtherWritesDoNotWaitForEvents(t *testing.T) {
 	inEvents(t, 500, func(t *testing.T, r *registry.Registry, l *counted) {

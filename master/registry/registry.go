@@ -114,7 +114,7 @@ func New(c Config) *Registry {
 		rand: newRand(),
 	}
 	r.applied.init()
-	r.events = &eventWriter{propose: c.Log.Propose, surplus: r.surplusEvents, wake: make(chan struct{}, 1)}
+	r.events = &eventWriter{propose: c.Log.Propose, holds: r.holds, surplus: r.surplusEvents, wake: make(chan struct{}, 1)}
 	r.serving.Store(newServing(c.Kinds, window{c.Window, c.WindowBytes}))
 	return r
 }
