@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -33,6 +34,13 @@ type Kind struct {
 	New     func() Object
 	NewList func() runtime.Object
 
+	// Custom is what a kind without a Go type of its own brings: its objects are *unstructured.Unstructured. Nil for others.
+	Custom *Custom
+	// Terminating means that no object of the kind may be created any more.
+	Terminating bool
+
+	// Prune drops the fields that the kind does not have and returns their paths. Nil means that the Go type does so.
+	Prune func(Object) []string
 	// Default fills in what Kubernetes fills in. Nil means nothing.
 	Default func(Object)
 	// PrepareCreate drops or sets what a client may not choose in a new object (status, first phase). It runs after
@@ -52,6 +60,10 @@ type Kind struct {
 	ValidateUpdate func(updated, old Object) field.ErrorList
 	// ValidateStatus checks an update through the status subresource. Nil means no check.
 	ValidateStatus func(updated, old Object) field.ErrorList
+	// Warnings returns what the writer of an object should know although it was accepted. Nil means nothing.
+	Warnings func(Object) []string
+	// Scale reads and sets the scale of kinds without a Go type; nil for others.
+	Scale *ScalePart
 	// CopyStatus copies the status of from into to; nil when the kind has no status subresource.
 	CopyStatus func(to, from Object)
 	// PrepareStatus puts right what of the metadata an update of status may not change either. It runs after CopyStatus,
@@ -66,6 +78,8 @@ type Kind struct {
 	// RowConditions returns the conditions of a table row; nil means none.
 	RowConditions func(Object) []metav1.TableRowCondition
 
+	// DeletionFinalizer holds a deleted object until the Master has done what must come first. Empty means nothing must.
+	DeletionFinalizer string
 	// Owner reports whether the Master looks after what objects of this kind own when they are deleted: then a deletion that
 	// orphans its dependents, or waits for them, waits for the Master.
 	Owner bool
@@ -73,6 +87,13 @@ type Kind struct {
 	Generation bool
 	// GenerationOfAnnotations reports whether a change of annotations raises it, too.
 	GenerationOfAnnotations bool
+}
+
+// Custom describes a kind that a CustomResourceDefinition made.
+type Custom struct {
+	Schema []byte // OpenAPI v3, JSON
+	// Types returns what server-side apply merges the kind's objects by. It may take milliseconds.
+	Types func() (managedfields.TypeConverter, error)
 }
 
 // Subresource is one path below an object.

@@ -45,6 +45,7 @@ func Kinds() []*Kind {
 		CSIDrivers, CSINodes, CSIStorageCapacities, StorageClasses, VolumeAttachments, VolumeAttributesClasses,
 		PriorityClasses, Leases, RuntimeClasses,
 		MutatingWebhookConfigurations, ValidatingWebhookConfigurations,
+		CustomResourceDefinitions,
 	}
 }
 
@@ -220,4 +221,8 @@ func fieldSet[T Object](f func(T) fields.Set) func(Object) fields.Set {
 
 func cells[T Object](f func(T, time.Time) []any) func(Object, time.Time) []any {
 	return func(o Object, now time.Time) []any { return f(o.(T), now) }
+}
+
+func warnings[T Object](f func(T) []string) func(Object) []string {
+	return func(o Object) []string { return f(o.(T)) }
 }

@@ -111,12 +111,12 @@ func TestScale(t *testing.T) {
 		Spec:       corev1.ReplicationControllerSpec{Replicas: &three, Selector: map[string]string{"b": "2", "a": "1"}},
 		Status:     corev1.ReplicationControllerStatus{Replicas: 2},
 	}
-	s, ok := ScaleOf(rc)
+	s, ok := ScaleOf(ReplicationControllers, rc)
 	if !ok || s.Spec.Replicas != 3 || s.Status.Replicas != 2 || s.Status.Selector != "a=1,b=2" || s.UID != "u" || s.ResourceVersion != "5" {
 		t.Errorf("got %+v", s)
 	}
 	s.Spec.Replicas, s.ResourceVersion = 0, "4"
-	ApplyScale(rc, s)
+	ApplyScale(ReplicationControllers, rc, s)
 	if *rc.Spec.Replicas != 0 || rc.ResourceVersion != "4" {
 		t.Errorf("got %d replicas on condition of %s", *rc.Spec.Replicas, rc.ResourceVersion)
 	}

@@ -40,32 +40,46 @@ func selectorString(s *metav1.LabelSelector) string {
 	return selector.String()
 }
 
-// ScaleOf returns the scale subresource of an object, or false when its kind has none.
-func ScaleOf(o Object) (*autoscalingv1.Scale, bool) {
-	part, ok := scaledPart(o)
-	if !ok {
-		return nil, false
-	}
-	s := &autoscalingv1.Scale{
-		TypeMeta: metav1.TypeMeta{APIVersion: autoscalingv1.SchemeGroupVersion.String(), Kind: "Scale"},
-		ObjectMeta: metav1.ObjectMeta{
-			Name: o.GetName(), Namespace: o.GetNamespace(), UID: o.GetUID(), ResourceVersion: o.GetResourceVersion(), CreationTimestamp: o.GetCreationTimestamp(),
-		},
-		Status: autoscalingv1.ScaleStatus{Replicas: part.status, Selector: part.selector},
-	}
-	s.Spec.Replicas = orZero(*part.replicas)
-	return s, true
+// ScalePart reads and sets the scale of objects of one kind.
+type ScalePart struct {
+	// Get returns the scale's spec and status.
+	Get func(Object) autoscalingv1.Scale
+	Set func(o Object, replicas int32)
 }
 
-// ApplyScale sets in o what s asks for, and the resourceVersion and UID it is conditional on when s has them. It reports
-// whether o's kind has a scale.
-func ApplyScale(o Object, s *autoscalingv1.Scale) bool {
-	part, ok := scaledPart(o)
-	if !ok {
-		return false
+// ScaleOf returns the scale subresource of an object of kind k, or false when that has none.
+func ScaleOf(k *Kind, o Object) (*autoscalingv1.Scale, bool) {
+	s := autoscalingv1.Scale{}
+	if k.Scale != nil {
+		s = k.Scale.Get(o)
+	} else {
+		part, ok := scaledPart(o)
+		if !ok {
+			return nil, false
+		}
+		s.Spec.Replicas = orZero(*part.replicas)
+		s.Status = autoscalingv1.ScaleStatus{Replicas: part.status, Selector: part.selector}
 	}
-	n := s.Spec.Replicas
-	*part.replicas = &n
+	s.TypeMeta = metav1.TypeMeta{APIVersion: autoscalingv1.SchemeGroupVersion.String(), Kind: "Scale"}
+	s.ObjectMeta = metav1.ObjectMeta{
+		Name: o.GetName(), Namespace: o.GetNamespace(), UID: o.GetUID(), ResourceVersion: o.GetResourceVersion(), CreationTimestamp: o.GetCreationTimestamp(),
+	}
+	return &s, true
+}
+
+// ApplyScale sets in o, an object of kind k, what s asks for, and the resourceVersion and UID it is conditional on when s has them. It reports
+// whether o's kind has a scale.
+func ApplyScale(k *Kind, o Object, s *autoscalingv1.Scale) bool {
+	if k.Scale != nil {
+		k.Scale.Set(o, s.Spec.Replicas)
+	} else {
+		part, ok := scaledPart(o)
+		if !ok {
+			return false
+		}
+		n := s.Spec.Replicas
+		*part.replicas = &n
+	}
 	if s.ResourceVersion != "" {
 		o.SetResourceVersion(s.ResourceVersion)
 	}

@@ -19,6 +19,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -49,6 +50,7 @@ func NewScheme() *runtime.Scheme {
 		{storagev1.SchemeGroupVersion, storagev1.AddToScheme},
 		{nodev1.SchemeGroupVersion, nodev1.AddToScheme},
 		{admissionregistrationv1.SchemeGroupVersion, admissionregistrationv1.AddToScheme},
+		{apiextensionsv1.SchemeGroupVersion, apiextensionsv1.AddToScheme},
 	} {
 		utilruntime.Must(g.add(s))
 	}

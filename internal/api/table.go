@@ -26,7 +26,9 @@ func NewTable(kinds ...*Kind) *Table {
 	for _, k := range kinds {
 		t.byResource[k.GVR()] = k
 		t.byKind[k.GroupVersionKind] = k
-		t.byType[reflect.TypeOf(k.New())] = k
+		if k.Custom == nil {
+			t.byType[reflect.TypeOf(k.New())] = k
+		}
 	}
 	return t
 }
@@ -52,7 +54,7 @@ func (t *Table) ByKind(gvk schema.GroupVersionKind) (*Kind, bool) {
 	return k, ok
 }
 
-// For finds the row of an object by its Go type, so its TypeMeta may be empty.
+// For finds the row of an object by its Go type, so its TypeMeta may be empty. It does not know custom kinds, which share one.
 func (t *Table) For(o Object) (*Kind, bool) {
 	k, ok := t.byType[reflect.TypeOf(o)]
 	return k, ok

@@ -178,20 +178,21 @@ func TestScaleOfEachKindThatCountsReplicas(t *testing.T) {
 		&appsv1.ReplicaSet{ObjectMeta: meta, Spec: appsv1.ReplicaSetSpec{Replicas: &three, Selector: selector}, Status: appsv1.ReplicaSetStatus{Replicas: 2}},
 		&appsv1.StatefulSet{ObjectMeta: meta, Spec: appsv1.StatefulSetSpec{Replicas: &three, Selector: selector}, Status: appsv1.StatefulSetStatus{Replicas: 2}},
 	} {
-		s, ok := ScaleOf(o)
+		k, _ := Default().For(o)
+		s, ok := ScaleOf(k, o)
 		if !ok || s.Spec.Replicas != 3 || s.Status.Replicas != 2 || s.Status.Selector != "app=web" || s.UID != "u" || s.ResourceVersion != "5" {
 			t.Errorf("%T: got %+v", o, s)
 			continue
 		}
 		s.Spec.Replicas = 7
-		if !ApplyScale(o, s) {
+		if !ApplyScale(k, o, s) {
 			t.Errorf("%T cannot be scaled", o)
 		}
-		if s, _ := ScaleOf(o); s.Spec.Replicas != 7 {
+		if s, _ := ScaleOf(k, o); s.Spec.Replicas != 7 {
 			t.Errorf("%T: scaled to %d", o, s.Spec.Replicas)
 		}
 	}
-	if _, ok := ScaleOf(&appsv1.DaemonSet{}); ok || ApplyScale(&appsv1.DaemonSet{}, nil) {
+	if _, ok := ScaleOf(DaemonSets, &appsv1.DaemonSet{}); ok || ApplyScale(DaemonSets, &appsv1.DaemonSet{}, nil) {
 		t.Error("a daemon set has a scale")
 	}
 }

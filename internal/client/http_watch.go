@@ -84,8 +84,11 @@ func (w *httpWatch) Next(ctx context.Context) ([]Event, error) {
 	select {
 	case r := <-w.reads:
 		w.err = r.err
-		if len(r.events) > 0 {
+		switch {
+		case len(r.events) > 0:
 			return r.events, nil
+		case ctx.Err() != nil: // which also breaks off what is read, and either may be noticed first
+			return nil, context.Cause(ctx)
 		}
 		return nil, r.err
 	case <-w.done:

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/version"
 
 	shoalapi "shoal/internal/api"
 )
@@ -65,10 +67,20 @@ func newDiscovery(t *shoalapi.Table) *discovery {
 		q.Group, q.Version = "", ""
 		d.lists[gv].APIResources = append(d.lists[gv].APIResources, q)
 	}
+	// Within a group the versions of custom kinds come best first, wherever their definitions stand.
+	place := map[string]int{}
+	for i, gv := range order {
+		if _, ok := place[gv.Group]; !ok {
+			place[gv.Group] = i
+		}
+	}
+	slices.SortStableFunc(order, func(a, b schema.GroupVersion) int {
+		return cmp.Or(cmp.Compare(place[a.Group], place[b.Group]), version.CompareKubeAwareVersionStrings(b.Version, a.Version))
+	})
 	for _, gv := range order {
 		slices.SortFunc(d.lists[gv].APIResources, func(a, b metav1.APIResource) int { return strings.Compare(a.Name, b.Name) })
 		if gv.Group != "" {
-			d.groups.Groups = append(d.groups.Groups, groupOf(gv))
+			d.groups.Groups = addVersion(d.groups.Groups, gv)
 		}
 	}
 	for _, core := range []bool{true, false} {
@@ -143,9 +155,14 @@ func storageVersionHash(gvk schema.GroupVersionKind) string {
 	return base64.StdEncoding.EncodeToString(sum[:8])
 }
 
-func groupOf(gv schema.GroupVersion) metav1.APIGroup {
+// addVersion adds a version to its group, which may be new. The first one is the preferred one.
+func addVersion(groups []metav1.APIGroup, gv schema.GroupVersion) []metav1.APIGroup {
 	v := metav1.GroupVersionForDiscovery{GroupVersion: gv.String(), Version: gv.Version}
-	return metav1.APIGroup{Name: gv.Group, Versions: []metav1.GroupVersionForDiscovery{v}, PreferredVersion: v}
+	if i := slices.IndexFunc(groups, func(g metav1.APIGroup) bool { return g.Name == gv.Group }); i >= 0 {
+		groups[i].Versions = append(groups[i].Versions, v)
+		return groups
+	}
+	return append(groups, metav1.APIGroup{Name: gv.Group, Versions: []metav1.GroupVersionForDiscovery{v}, PreferredVersion: v})
 }
 
 func (d *discovery) aggregate(order []schema.GroupVersion, core bool) *apidiscoveryv2.APIGroupDiscoveryList {
@@ -184,9 +201,12 @@ func (d *discovery) aggregate(order []schema.GroupVersion, core bool) *apidiscov
 				ShortNames: r.ShortNames, Categories: r.Categories,
 			})
 		}
-		out.Items = append(out.Items, apidiscoveryv2.APIGroupDiscovery{
-			ObjectMeta: metav1.ObjectMeta{Name: gv.Group}, Versions: []apidiscoveryv2.APIVersionDiscovery{v},
-		})
+		i := slices.IndexFunc(out.Items, func(g apidiscoveryv2.APIGroupDiscovery) bool { return g.Name == gv.Group })
+		if i < 0 {
+			i = len(out.Items)
+			out.Items = append(out.Items, apidiscoveryv2.APIGroupDiscovery{ObjectMeta: metav1.ObjectMeta{Name: gv.Group}})
+		}
+		out.Items[i].Versions = append(out.Items[i].Versions, v)
 	}
 	return out
 }

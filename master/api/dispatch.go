@@ -55,7 +55,7 @@ func (s *Server) other(w http.ResponseWriter, r *request) {
 
 // resource answers requests about objects.
 func (s *Server) resource(w http.ResponseWriter, r *request) {
-	k, ok := s.reg.Kinds().ByResource(schema.GroupVersionResource{Group: r.Group, Version: r.Version, Resource: r.Resource})
+	k, ok := s.kind(r)
 	if !ok {
 		s.virtual(w, r)
 		return
@@ -69,10 +69,7 @@ func (s *Server) resource(w http.ResponseWriter, r *request) {
 		s.serveStream(w, r)
 		return
 	}
-	offers := objectFormats
-	if r.Verb == "watch" {
-		offers = watchFormats
-	}
+	offers := offersOf(k, r.Verb)
 	if r.format, ok = negotiate(r.Header.Get("Accept"), offers); !ok {
 		accepted := offers.String()
 		if r.Verb == "watch" {
@@ -105,6 +102,28 @@ func (s *Server) resource(w http.ResponseWriter, r *request) {
 	default:
 		s.fail(w, r, notAllowed())
 	}
+}
+
+// kind finds the row of a request's resource. A custom kind may have been defined at another peer a moment ago.
+func (s *Server) kind(r *request) (*shoalapi.Kind, bool) {
+	gvr := schema.GroupVersionResource{Group: r.Group, Version: r.Version, Resource: r.Resource}
+	k, ok := s.reg.Kinds().ByResource(gvr)
+	if !ok && strings.Contains(r.Group, ".") && s.reg.Reach(r.Context()) == nil {
+		return s.reg.Kinds().ByResource(gvr)
+	}
+	return k, ok
+}
+
+func offersOf(k *shoalapi.Kind, verb string) *accepts {
+	switch {
+	case verb == "watch" && k.Custom != nil:
+		return customWatches
+	case verb == "watch":
+		return watchFormats
+	case k.Custom != nil:
+		return customFormats
+	}
+	return objectFormats
 }
 
 // served reports whether the path exists for the kind.

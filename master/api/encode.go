@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 
+	shoalapi "shoal/internal/api"
 	"shoal/master/registry"
 )
 
@@ -136,13 +137,10 @@ func envelope(gvk schema.GroupVersionKind, raw []byte) []byte {
 
 // partial returns an object's metadata in the version that the client asked for.
 func partial(e *registry.Entry, version string) *metav1.PartialObjectMetadata {
-	out := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/" + version, Kind: "PartialObjectMetadata"}}
-	if m, ok := e.Object.(metav1.ObjectMetaAccessor); ok {
-		if meta, ok := m.GetObjectMeta().(*metav1.ObjectMeta); ok {
-			out.ObjectMeta = *meta
-		}
+	return &metav1.PartialObjectMetadata{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "meta.k8s.io/" + version, Kind: "PartialObjectMetadata"},
+		ObjectMeta: shoalapi.MetaOf(e.Object),
 	}
-	return out
 }
 
 // bufs are buffers of lists and watch frames, reused because they are large.

@@ -37,6 +37,7 @@ type format struct {
 type accepts struct {
 	media  []string
 	shapes []shape
+	text   bool // objects have no protobuf form
 }
 
 func (a *accepts) String() string {
@@ -46,6 +47,8 @@ func (a *accepts) String() string {
 var (
 	objectFormats    = &accepts{media: []string{mediaJSON, mediaYAML, mediaProto}, shapes: []shape{asObject, asTable, asPartial}}
 	watchFormats     = &accepts{media: []string{mediaJSON, mediaProto}, shapes: []shape{asObject, asTable, asPartial}}
+	customFormats    = &accepts{media: objectFormats.media, shapes: objectFormats.shapes, text: true}
+	customWatches    = &accepts{media: watchFormats.media, shapes: watchFormats.shapes, text: true}
 	discoveryFormats = &accepts{media: []string{mediaJSON, mediaYAML, mediaProto}, shapes: []shape{asObject, asDiscovery}}
 )
 
@@ -55,7 +58,7 @@ func negotiate(accept string, a *accepts) (format, bool) {
 	case "", "*/*", mediaJSON:
 		return format{media: mediaJSON}, true
 	case mediaProto:
-		return format{media: mediaProto}, true
+		return format{media: mediaProto}, !a.text
 	}
 	type clause struct {
 		f format
@@ -74,7 +77,7 @@ func negotiate(accept string, a *accepts) (format, bool) {
 		if !slices.Contains(a.media, media) || !f.setShape(params) || !slices.Contains(a.shapes, f.as) {
 			continue
 		}
-		if f.as == asTable && media == mediaProto {
+		if media == mediaProto && (f.as == asTable || f.as == asObject && a.text) {
 			continue // rows have cells of any type, which protobuf cannot carry
 		}
 		q := 1.0

@@ -31,6 +31,9 @@ func described(t *shoalapi.Table) []openapi.Resource {
 	var out []openapi.Resource
 	for _, k := range t.Kinds() {
 		r := openapi.Resource{GroupVersionKind: k.GroupVersionKind, Resource: k.Resource, Namespaced: k.Namespaced, Verbs: verbsOf(k)}
+		if k.Custom != nil {
+			r.Schema = k.Custom.Schema
+		}
 		for _, sub := range k.Subresources {
 			r.Subs = append(r.Subs, openapi.Sub{Name: sub.Name, Kind: kindOf(k, sub), Verbs: sub.Verbs})
 		}

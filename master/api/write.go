@@ -113,7 +113,7 @@ func (s *Server) decode(w http.ResponseWriter, r *request, validation string, wa
 	if err != nil {
 		return nil, err
 	}
-	obj, warnings, err := s.codecs.Decode(b, r.Header.Get("Content-Type"), validation, want)
+	obj, warnings, err := s.decodeBody(b, r, validation, want)
 	if err != nil {
 		return nil, err
 	}
@@ -121,6 +121,14 @@ func (s *Server) decode(w http.ResponseWriter, r *request, validation string, wa
 		warn(w, text)
 	}
 	return obj, nil
+}
+
+func (s *Server) decodeBody(b []byte, r *request, validation string, want schema.GroupVersionKind) (runtime.Object, []string, error) {
+	media := r.Header.Get("Content-Type")
+	if k := r.kind; k != nil && k.Custom != nil && want == k.GroupVersionKind {
+		return s.codecs.DecodeCustom(b, media, validation, k)
+	}
+	return s.codecs.Decode(b, media, validation, want)
 }
 
 // place puts an object without a namespace into the request's.
@@ -147,6 +155,11 @@ func (r *request) key() client.Key {
 
 // written answers a write with its entry, once reads here include it.
 func (s *Server) written(w http.ResponseWriter, r *request, code int, e *registry.Entry) {
+	if r.kind.Warnings != nil {
+		for _, text := range r.kind.Warnings(e.Object) {
+			warn(w, text)
+		}
+	}
 	s.settle(w, r, e)
 	s.writeEntry(w, r, code, e)
 }

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"shoal/internal/api"
@@ -31,6 +32,7 @@ type Caches struct {
 	Services        *client.Cache[*corev1.Service]
 	Endpoints       *client.Cache[*corev1.Endpoints]
 	Slices          *client.Cache[*discoveryv1.EndpointSlice]
+	Definitions     *client.Cache[*apiextensionsv1.CustomResourceDefinition]
 }
 
 // NewCaches returns caches that are empty until Run. detector may be nil.
@@ -55,6 +57,7 @@ func NewCaches(c client.Interface, log *slog.Logger, detector *client.MutationDe
 		Slices: client.NewCache[*discoveryv1.EndpointSlice](config(api.EndpointSlices, map[string]func(api.Object) []string{
 			byService: indexService, byOwner: indexOwners,
 		})),
+		Definitions: client.NewCache[*apiextensionsv1.CustomResourceDefinition](config(api.CustomResourceDefinitions, nil)),
 	}
 }
 
@@ -63,7 +66,7 @@ func (c *Caches) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
 		c.Namespaces.Run, c.ServiceAccounts.Run, c.Nodes.Run, c.Pods.Run, c.RCs.Run, c.Services.Run,
-		c.Endpoints.Run, c.Slices.Run,
+		c.Endpoints.Run, c.Slices.Run, c.Definitions.Run,
 	} {
 		g.Go(func() error { return run(ctx) })
 	}
@@ -72,7 +75,7 @@ func (c *Caches) Run(ctx context.Context) error {
 
 // WaitSynced blocks until every cache has its first list.
 func (c *Caches) WaitSynced(ctx context.Context) error {
-	return client.WaitSynced(ctx, c.Namespaces, c.ServiceAccounts, c.Nodes, c.Pods, c.RCs, c.Services, c.Endpoints, c.Slices)
+	return client.WaitSynced(ctx, c.Namespaces, c.ServiceAccounts, c.Nodes, c.Pods, c.RCs, c.Services, c.Endpoints, c.Slices, c.Definitions)
 }
 
 func indexNode(o api.Object) []string {

@@ -67,6 +67,7 @@ func New(c Config) *Set {
 		newPodGarbage(c),
 		newSliceGarbage(c),
 		newFinalizers(c),
+		newDefinitions(c),
 		newNamespaces(c),
 		newServiceAccounts(c),
 		newEvents(c),

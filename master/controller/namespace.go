@@ -53,11 +53,15 @@ func (n *namespaces) reconcile(ctx context.Context, key client.Key) (time.Durati
 		return 0, nil
 	}
 	waiting := false
-	for _, k := range api.Kinds() {
+	customs, err := customKinds(n.Caches)
+	if err != nil {
+		return 0, fmt.Errorf("empty namespace %s: %w", ns.Name, err)
+	}
+	for _, k := range append(customs, api.Kinds()...) {
 		if !k.Namespaced {
 			continue
 		}
-		left, err := n.empty(ctx, k, ns.Name)
+		left, err := empty(ctx, n.Client, k, ns.Name)
 		if err != nil {
 			return 0, fmt.Errorf("empty namespace %s of %s: %w", ns.Name, k.Resource, err)
 		}
@@ -74,16 +78,16 @@ func (n *namespaces) reconcile(ctx context.Context, key client.Key) (time.Durati
 	}
 	ns = ns.DeepCopy()
 	ns.Spec.Finalizers = slices.DeleteFunc(ns.Spec.Finalizers, func(f corev1.FinalizerName) bool { return f == corev1.FinalizerKubernetes })
-	_, err := n.Client.Update(ctx, api.Namespaces, ns, client.UpdateOptions{Subresource: "finalize", Key: key})
+	_, err = n.Client.Update(ctx, api.Namespaces, ns, client.UpdateOptions{Subresource: "finalize", Key: key})
 	if err != nil && !apierrors.IsNotFound(err) {
 		return 0, fmt.Errorf("finalize namespace %s: %w", ns.Name, err)
 	}
 	return 0, nil
 }
 
-// empty deletes all objects of a kind in a namespace and returns how many are still there.
-func (n *namespaces) empty(ctx context.Context, k *api.Kind, namespace string) (int, error) {
-	l, err := n.Client.List(ctx, k, client.ListOptions{Namespace: namespace})
+// empty deletes all objects of a kind, those in a namespace if one is given, and returns how many are still there.
+func empty(ctx context.Context, c client.Interface, k *api.Kind, namespace string) (int, error) {
+	l, err := c.List(ctx, k, client.ListOptions{Namespace: namespace})
 	if err != nil || len(l.Items) == 0 {
 		return 0, err
 	}
@@ -92,12 +96,12 @@ func (n *namespaces) empty(ctx context.Context, k *api.Kind, namespace string) (
 			return nil
 		}
 		var w written
-		return deleteObject(ctx, n.Client, k, o, nil, &w)
+		return deleteObject(ctx, c, k, o, nil, &w)
 	})
 	if err != nil {
 		return 0, err
 	}
-	l, err = n.Client.List(ctx, k, client.ListOptions{Namespace: namespace})
+	l, err = c.List(ctx, k, client.ListOptions{Namespace: namespace})
 	if err != nil {
 		return 0, err
 	}

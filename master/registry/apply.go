@@ -37,13 +37,18 @@ type managerKey struct {
 func (a *applier) manager(k *api.Kind, sub string) (*managedfields.FieldManager, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if m := a.managers[managerKey{k, sub}]; m != nil {
+		return m, nil
+	}
+	if a.managers == nil {
+		a.managers = map[managerKey]*managedfields.FieldManager{}
+	}
+	if k.Custom != nil {
+		return a.customLocked(k, sub)
+	}
 	if a.types == nil {
 		a.scheme = api.NewScheme()
 		a.types = applyconfigurations.NewTypeConverter(a.scheme)
-		a.managers = map[managerKey]*managedfields.FieldManager{}
-	}
-	if m := a.managers[managerKey{k, sub}]; m != nil {
-		return m, nil
 	}
 	m, err := managedfields.NewDefaultFieldManager(a.types, a.scheme, defaulter{k}, a.scheme, k.GroupVersionKind, k.GroupVersion(), sub, nil)
 	if err != nil {
@@ -148,6 +153,9 @@ func (r *Registry) applyOnce(ctx context.Context, k *api.Kind, key client.Key, w
 		obj, ok := merged.(api.Object)
 		if !ok {
 			return nil, internal(fmt.Errorf("apply made a %T", merged))
+		}
+		if k.Prune != nil {
+			k.Prune(obj)
 		}
 		return obj, nil
 	}

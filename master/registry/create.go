@@ -59,6 +59,9 @@ func (r *Registry) create(ctx context.Context, k *api.Kind, obj api.Object, dryR
 	if _, err := r.feed(k); err != nil {
 		return nil, err
 	}
+	if k.Terminating {
+		return nil, terminating(k)
+	}
 	if rv := obj.GetResourceVersion(); rv != "" && rv != "0" {
 		return nil, badRequest("resourceVersion should not be set on objects to be created")
 	}

@@ -90,6 +90,9 @@ func (r *Registry) mark(k *api.Kind, old *Entry, o client.DeleteOptions) api.Obj
 	if k.Owner { // else nobody would do what is to be waited for
 		setPropagation(obj, o.Propagation)
 	}
+	if f := k.DeletionFinalizer; f != "" && obj.GetDeletionTimestamp() == nil && !slices.Contains(obj.GetFinalizers(), f) {
+		obj.SetFinalizers(append(slices.Clone(obj.GetFinalizers()), f))
+	}
 	grace := graceOf(obj, o.GracePeriodSeconds)
 	now := r.now()
 	first := obj.GetDeletionTimestamp() == nil

@@ -101,3 +101,9 @@ func unsupportedPatch(t string) error {
 		"the body of the request was in an unknown format - accepted media types include: application/json-patch+json, "+
 			"application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml; got %q", t)
 }
+
+func terminating(k *api.Kind) error {
+	err := apierrors.NewMethodNotSupported(k.GVR().GroupResource(), "create")
+	err.ErrStatus.Message = "create not allowed while custom resource definition is terminating"
+	return err
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
@@ -57,6 +58,9 @@ func (r *Registry) PatchEntry(ctx context.Context, k *api.Kind, key client.Key, 
 	if o.Force {
 		return nil, invalidPatchOption("force", "may not be specified for non-apply patch")
 	}
+	if k.Custom != nil && p.Type == types.StrategicMergePatchType {
+		return nil, unsupportedPatch(string(p.Type)) // its lists say nothing of how they merge
+	}
 	out := &Patched{}
 	sub := o.Subresource
 	if sub == "scale" {
@@ -75,13 +79,9 @@ func (r *Registry) PatchEntry(ctx context.Context, k *api.Kind, key client.Key, 
 		if err != nil {
 			return nil, err
 		}
-		obj := k.New()
-		warnings, err := decodePatched(now, obj, o.FieldValidation, p.Type == types.StrategicMergePatchType)
-		if err != nil {
-			return nil, err
-		}
+		obj, warnings, err := patchedObject(k, now, p.Type, o.FieldValidation)
 		out.Warnings = warnings
-		return obj, nil
+		return obj, err
 	})
 	if err != nil {
 		return nil, err
@@ -176,6 +176,24 @@ func strategicPatch(was, patch []byte, like runtime.Object) ([]byte, error) {
 	return b, nil
 }
 
+// patchedObject reads the JSON of a patched object of a kind.
+func patchedObject(k *api.Kind, b []byte, how types.PatchType, validation string) (api.Object, []string, error) {
+	if k.Custom == nil {
+		obj := k.New()
+		warnings, err := decodePatched(b, obj, validation, how == types.StrategicMergePatchType)
+		return obj, warnings, err
+	}
+	obj, odd, err := k.ReadCustom(b)
+	if err == nil && obj.GetObjectKind().GroupVersionKind() != k.GroupVersionKind {
+		err = fmt.Errorf("apiVersion and kind must stay %s, %s", k.GroupVersion(), k.Kind)
+	}
+	if err != nil {
+		return nil, nil, invalidPatch(string(b), err)
+	}
+	warnings, err := judge(b, odd, validation)
+	return obj, warnings, err
+}
+
 // decodePatched reads the patched JSON into obj. Fields that the type does not have are dropped, noted or refused, as
 // asked.
 func decodePatched(b []byte, obj runtime.Object, validation string, quiet bool) ([]string, error) {
@@ -183,7 +201,15 @@ func decodePatched(b []byte, obj runtime.Object, validation string, quiet bool) 
 	if err != nil {
 		return nil, invalidPatch(string(b), err)
 	}
-	if len(strict) == 0 || validation == metav1.FieldValidationIgnore || quiet && validation == "" {
+	if quiet && validation == "" {
+		return nil, nil
+	}
+	return judge(b, strict, validation)
+}
+
+// judge makes warnings or an error of what was odd about a patched object.
+func judge(b []byte, strict []error, validation string) ([]string, error) {
+	if len(strict) == 0 || validation == metav1.FieldValidationIgnore {
 		return nil, nil
 	}
 	if validation == metav1.FieldValidationStrict {

@@ -34,6 +34,14 @@ func (r *Registry) Run(ctx context.Context) error {
 func (r *Registry) follow(ctx context.Context) error {
 	st := r.cfg.Log.Store()
 	rev := st.Rev()
+	if definitions := r.serving.Load().feeds[api.CustomResourceDefinitions]; definitions != nil {
+		if err := r.load(definitions, rev); err != nil {
+			return err
+		}
+		if err := r.redefine(definitions, nil, rev); err != nil {
+			return err
+		}
+	}
 	for _, f := range r.serving.Load().feeds {
 		if err := r.load(f, rev); err != nil {
 			return err
@@ -79,24 +87,28 @@ func (r *Registry) advance(events []store.Event) error {
 	parts, now := map[*feed][]step{}, r.serving.Load()
 	for _, ev := range events {
 		path, rest := splitKey(ev.Key)
-		f := now.byPath[path]
-		if f == nil {
-			continue
-		}
-		s := step{rev: ev.Rev, key: objectKey(rest)}
-		if !ev.Deleted {
-			e, err := r.decodeEntry(f.kind, ev.Key, ev.Value, ev.Rev)
-			if err != nil {
-				return err
+		for _, f := range now.byPath[path] {
+			s := step{rev: ev.Rev, key: objectKey(rest)}
+			if !ev.Deleted {
+				e, err := r.decodeEntry(f.kind, ev.Key, ev.Value, ev.Rev)
+				if err != nil {
+					return err
+				}
+				s.now = e
 			}
-			s.now = e
+			parts[f] = append(parts[f], s)
 		}
-		parts[f] = append(parts[f], s)
+	}
+	last := events[len(events)-1].Rev
+	if definitions := now.feeds[api.CustomResourceDefinitions]; len(parts[definitions]) > 0 {
+		if err := r.redefine(definitions, parts[definitions], last); err != nil {
+			return err
+		}
 	}
 	for f, steps := range parts {
 		f.advance(steps)
 	}
-	r.applied.set(events[len(events)-1].Rev)
+	r.applied.set(last)
 	return nil
 }
 

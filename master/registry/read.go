@@ -55,6 +55,9 @@ func (r *Registry) GetEntry(ctx context.Context, k *api.Kind, key client.Key, o 
 	return e, nil
 }
 
+// Reach waits until reads here include every write acknowledged before the call.
+func (r *Registry) Reach(ctx context.Context) error { return r.reach(ctx, "") }
+
 // reach waits until this replica may answer a read for a resourceVersion: empty is the most recent, "0" is anything.
 func (r *Registry) reach(ctx context.Context, resourceVersion string) error {
 	if resourceVersion == "" {

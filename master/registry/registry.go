@@ -70,6 +70,7 @@ type Registry struct {
 	applied progress
 	apply   applier
 	events  *eventWriter
+	defined map[string]defined // by the name of the definition; only pump.go touches it
 
 	randMu sync.Mutex
 	rand   *mrand.Rand

@@ -10,11 +10,11 @@ import (
 type serving struct {
 	table  *api.Table
 	feeds  map[*api.Kind]*feed
-	byPath map[string]*feed // by the first segment of a key
+	byPath map[string][]*feed // by the first segment of a key; the versions of a kind share it
 }
 
 func newServing(t *api.Table, w window) *serving {
-	s := &serving{table: t, feeds: map[*api.Kind]*feed{}, byPath: map[string]*feed{}}
+	s := &serving{table: t, feeds: map[*api.Kind]*feed{}, byPath: map[string][]*feed{}}
 	for _, k := range t.Kinds() {
 		s.add(k, newFeed(k, w))
 	}
@@ -23,7 +23,7 @@ func newServing(t *api.Table, w window) *serving {
 
 func (s *serving) add(k *api.Kind, f *feed) {
 	s.feeds[k] = f
-	s.byPath[pathOf(k)] = f
+	s.byPath[pathOf(k)] = append(s.byPath[pathOf(k)], f)
 }
 
 // Kinds returns the table of the kinds it serves now.

@@ -5,6 +5,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"shoal/internal/api"
 )
@@ -73,6 +74,9 @@ func sameSpec(k *api.Kind, a, b api.Object) bool {
 }
 
 func stripMeta(o api.Object) {
+	if u, ok := o.(*unstructured.Unstructured); ok {
+		delete(u.Object, "metadata")
+	}
 	if m, ok := o.(metav1.ObjectMetaAccessor); ok {
 		if meta, ok := m.GetObjectMeta().(*metav1.ObjectMeta); ok {
 			*meta = metav1.ObjectMeta{}
@@ -104,7 +108,7 @@ func graceOf(obj api.Object, asked *int64) int64 {
 
 // ScaleOf returns an object's scale.
 func ScaleOf(k *api.Kind, obj api.Object) (*autoscalingv1.Scale, error) {
-	if s, ok := api.ScaleOf(obj); ok {
+	if s, ok := api.ScaleOf(k, obj); ok {
 		return s, nil
 	}
 	return nil, notFound(k, obj.GetName())
@@ -115,7 +119,7 @@ func applyScale(k *api.Kind, obj api.Object, s *autoscalingv1.Scale) error {
 	if errs := api.ValidateScale(s); len(errs) > 0 {
 		return invalid(scaleKind(), obj.GetName(), errs...)
 	}
-	if !api.ApplyScale(obj, s) {
+	if !api.ApplyScale(k, obj, s) {
 		return notFound(k, obj.GetName())
 	}
 	return nil

@@ -52,7 +52,7 @@ func TestScaleOfWorkloads(t *testing.T) {
 			if _, err := r.Patch(t.Context(), k, key, patch, client.PatchOptions{Subresource: "scale"}); err != nil {
 				t.Fatal(err)
 			}
-			s, ok := api.ScaleOf(get(t, r, k, "w"))
+			s, ok := api.ScaleOf(k, get(t, r, k, "w"))
 			if !ok || s.Spec.Replicas != 5 || s.Status.Selector != "a=b" {
 				t.Fatalf("got %+v", s)
 			}

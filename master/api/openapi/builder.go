@@ -117,7 +117,9 @@ func special(t reflect.Type, d dialect, s *object) bool {
 		s.add("oneOf", list)
 		return true
 	}
-	s.add("type", self.OpenAPISchemaType()[0])
+	if types := self.OpenAPISchemaType(); len(types) > 0 { // none means any
+		s.add("type", types[0])
+	}
 	return true
 }
 
