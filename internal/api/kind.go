@@ -122,9 +122,9 @@ func (k *Kind) ValidateMetaUpdate(updated, old Object) field.ErrorList {
 	return append(errs, k.validateFinalizers(updated)...)
 }
 
-// validateFinalizers wants names that say whose they are. Events are as lenient as they always were.
+// validateFinalizers wants names that say whose they are. Events are as lenient as they always were, and so is what is not built in.
 func (k *Kind) validateFinalizers(o Object) field.ErrorList {
-	if k.Kind == "Event" {
+	if k.Kind == "Event" || k.Custom != nil || k == CustomResourceDefinitions {
 		return nil
 	}
 	var errs field.ErrorList

@@ -199,6 +199,14 @@ func TestADeletedDefinitionWaitsForItsObjects(t *testing.T) {
 	if l, err := r.List(t.Context(), k, client.ListOptions{}); err != nil || len(l.Items) != 1 {
 		t.Errorf("the old ones: %v, %v", l, err)
 	}
+	// The Master says how far it is.
+	status := gone.DeepCopyObject().(*apiextensionsv1.CustomResourceDefinition)
+	status.Status.Conditions = append(status.Status.Conditions, apiextensionsv1.CustomResourceDefinitionCondition{Type: apiextensionsv1.Terminating, Status: apiextensionsv1.ConditionTrue})
+	said, err := r.Update(t.Context(), api.CustomResourceDefinitions, status, client.UpdateOptions{Subresource: "status"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone = said.(api.Object)
 	last := gone.DeepCopyObject().(*apiextensionsv1.CustomResourceDefinition)
 	last.Finalizers = nil
 	if _, err := r.Update(t.Context(), api.CustomResourceDefinitions, last, client.UpdateOptions{}); err != nil {

@@ -15,6 +15,7 @@ import (
 	openapiv2 "github.com/google/gnostic-models/openapiv2"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -96,6 +97,14 @@ func filler(seed int64) *randfill.Filler {
 		func(v *runtime.Object, _ randfill.Continue) { *v = &metav1.Status{} },
 		func(v *runtime.RawExtension, _ randfill.Continue) { v.Raw = []byte(`{"a":[1]}`) },
 		func(v *metav1.FieldsV1, _ randfill.Continue) { v.SetRawBytes([]byte(`{"f:a":{}}`)) },
+		// Schemas contain themselves many times over.
+		func(v *apiextensionsv1.JSONSchemaProps, _ randfill.Continue) {
+			*v = apiextensionsv1.JSONSchemaProps{
+				Type: "object", Description: "any", Default: &apiextensionsv1.JSON{Raw: []byte(`{"a":[1]}`)}, Required: []string{"a"},
+				Properties:           map[string]apiextensionsv1.JSONSchemaProps{"a": {Items: &apiextensionsv1.JSONSchemaPropsOrArray{Schema: &apiextensionsv1.JSONSchemaProps{Type: "string"}}}},
+				AdditionalProperties: &apiextensionsv1.JSONSchemaPropsOrBool{Allows: true},
+			}
+		},
 		func(v *intstr.IntOrString, c randfill.Continue) {
 			if *v = intstr.FromString("25%"); c.Bool() {
 				*v = intstr.FromInt32(7)
