@@ -143,7 +143,7 @@ func (r *Registry) applyOnce(ctx context.Context, k *api.Kind, key client.Key, w
 	m *managedfields.FieldManager, o client.PatchOptions,
 ) (*Patched, error) {
 	merge := func(live api.Object) (api.Object, error) {
-		merged, err := m.Apply(live, wanted.DeepCopy(), o.FieldManager, o.Force)
+		merged, err := m.Apply(remembered(k, m, live), wanted.DeepCopy(), o.FieldManager, o.Force)
 		if err != nil {
 			return nil, applyError(err)
 		}
