@@ -26,7 +26,9 @@ func findKind(name string) (*api.Kind, error) {
 func kindNames() []string {
 	var names []string
 	for _, k := range api.Kinds() {
-		names = append(names, k.Resource)
+		if k.Stored == nil {
+			names = append(names, k.Resource)
+		}
 	}
 	slices.Sort(names)
 	return names
@@ -38,7 +40,7 @@ func findKinds(list string) ([]*api.Kind, error) {
 	for name := range strings.SplitSeq(list, ",") {
 		var members []*api.Kind
 		for _, k := range api.Kinds() {
-			if slices.Contains(k.Categories, name) {
+			if slices.Contains(k.Categories, name) && k.Stored == nil {
 				members = append(members, k)
 			}
 		}

@@ -34,6 +34,10 @@ type Kind struct {
 	New     func() Object
 	NewList func() runtime.Object
 
+	// Stored is the row whose objects the store has when this one is another version of them; nil for all others.
+	Stored *Kind
+	// ToStored and FromStored turn objects of this version into stored ones and back. What they return may share parts.
+	ToStored, FromStored func(Object) Object
 	// Custom is what a kind without a Go type of its own brings: its objects are *unstructured.Unstructured. Nil for others.
 	Custom *Custom
 	// Terminating means that no object of the kind may be created any more.

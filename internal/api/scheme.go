@@ -13,6 +13,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -48,6 +49,7 @@ func NewScheme() *runtime.Scheme {
 		{rbacv1.SchemeGroupVersion, rbacv1.AddToScheme},
 		{schedulingv1.SchemeGroupVersion, schedulingv1.AddToScheme},
 		{storagev1.SchemeGroupVersion, storagev1.AddToScheme},
+		{eventsv1.SchemeGroupVersion, eventsv1.AddToScheme},
 		{nodev1.SchemeGroupVersion, nodev1.AddToScheme},
 		{admissionregistrationv1.SchemeGroupVersion, admissionregistrationv1.AddToScheme},
 		{apiextensionsv1.SchemeGroupVersion, apiextensionsv1.AddToScheme},

@@ -58,7 +58,7 @@ func (n *namespaces) reconcile(ctx context.Context, key client.Key) (time.Durati
 		return 0, fmt.Errorf("empty namespace %s: %w", ns.Name, err)
 	}
 	for _, k := range append(customs, api.Kinds()...) {
-		if !k.Namespaced {
+		if !k.Namespaced || k.Stored != nil {
 			continue
 		}
 		left, err := empty(ctx, n.Client, k, ns.Name)

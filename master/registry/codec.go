@@ -32,7 +32,10 @@ type message interface {
 
 // encodeStored returns the stored form of obj: its protobuf without resourceVersion, or JSON for a kind without
 // protobuf. The same object always gives the same bytes. obj is changed: it loses its resourceVersion.
-func encodeStored(obj api.Object) ([]byte, error) {
+func encodeStored(k *api.Kind, obj api.Object) ([]byte, error) {
+	if k.ToStored != nil {
+		obj = k.ToStored(obj)
+	}
 	obj.SetResourceVersion("")
 	obj.SetSelfLink("")
 	if m, ok := obj.(message); ok {
@@ -42,6 +45,13 @@ func encodeStored(obj api.Object) ([]byte, error) {
 }
 
 func decodeStored(k *api.Kind, value []byte) (api.Object, error) {
+	if k.Stored != nil {
+		obj, err := decodeStored(k.Stored, value)
+		if err != nil {
+			return nil, err
+		}
+		return k.FromStored(obj), nil
+	}
 	obj := k.New()
 	if m, ok := obj.(message); ok {
 		return obj, m.Unmarshal(value)

@@ -195,7 +195,7 @@ func (r *Registry) dryInsert(k *api.Kind, key client.Key, skey store.Key, obj ap
 
 // value returns what to store for obj.
 func (r *Registry) value(k *api.Kind, skey store.Key, obj api.Object) ([]byte, error) {
-	b, err := encodeStored(obj)
+	b, err := encodeStored(k, obj)
 	if err != nil {
 		return nil, internal(fmt.Errorf("encode %s: %w", skey, err))
 	}
@@ -222,7 +222,7 @@ func (r *Registry) propose(ctx context.Context, t store.Txn) (store.Result, erro
 
 // proposeObject proposes what creates or changes an object of a kind.
 func (r *Registry) proposeObject(ctx context.Context, k *api.Kind, t store.Txn) (store.Result, error) {
-	if k != api.Events {
+	if k != api.Events && k.Stored != api.Events {
 		return r.propose(ctx, t)
 	}
 	res, err := r.events.Propose(ctx, t)

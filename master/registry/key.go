@@ -12,6 +12,9 @@ import (
 
 // pathOf returns the first segment of the keys of a kind.
 func pathOf(k *api.Kind) string {
+	if k.Stored != nil {
+		k = k.Stored
+	}
 	if k.Group == "" {
 		return k.Resource
 	}

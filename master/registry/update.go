@@ -166,13 +166,13 @@ func (r *Registry) tryUpdate(ctx context.Context, u updating, skey store.Key, ol
 	if u.sub == "" && raisesGeneration(u.kind, obj, old.Object) {
 		obj.SetGeneration(old.Object.GetGeneration() + 1)
 	}
-	plain, err := encodeStored(obj)
+	plain, err := encodeStored(u.kind, obj)
 	if err != nil {
 		return nil, false, internal(err)
 	}
 	due := deletionDue(obj)
 	if !due {
-		was, err := encodeStored(clone(old))
+		was, err := encodeStored(u.kind, clone(old))
 		if err != nil {
 			return nil, false, internal(err)
 		}
