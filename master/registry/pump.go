@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -87,14 +88,15 @@ func (r *Registry) advance(events []store.Event) error {
 	parts, now := map[*feed][]step{}, r.serving.Load()
 	for _, ev := range events {
 		path, rest := splitKey(ev.Key)
+		var first *Entry
 		for _, f := range now.byPath[path] {
 			s := step{rev: ev.Rev, key: objectKey(rest)}
 			if !ev.Deleted {
-				e, err := r.decodeEntry(f.kind, ev.Key, ev.Value, ev.Rev)
+				e, err := r.decodeFor(f.kind, ev, first)
 				if err != nil {
 					return err
 				}
-				s.now = e
+				first, s.now = cmp.Or(first, e), e
 			}
 			parts[f] = append(parts[f], s)
 		}
@@ -110,6 +112,16 @@ func (r *Registry) advance(events []store.Event) error {
 	}
 	r.applied.set(last)
 	return nil
+}
+
+// decodeFor returns the entry of an event for a kind. Another version shares what it can with the first, which is of the stored one.
+func (r *Registry) decodeFor(k *api.Kind, ev store.Event, first *Entry) (*Entry, error) {
+	if k.FromStored == nil || first == nil {
+		return r.decodeEntry(k, ev.Key, ev.Value, ev.Rev)
+	}
+	e := newEntry(k, first.Key, k.FromStored(first.Object), ev.Rev)
+	e.size = first.size
+	return e, nil
 }
 
 // stored returns an object as the store has it now, sharing the feed's entry when that is as new. Nil means absent.
