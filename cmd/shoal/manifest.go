@@ -147,7 +147,7 @@ func toManifests(where string, o map[string]any) ([]manifest, error) {
 			return []manifest{{kind: k, object: u, where: where}}, nil
 		}
 	}
-	return nil, fmt.Errorf("%s: no kind %q in version %q: is one of them misspelt? (the kinds are %s)", where, gvk.Kind, u.GetAPIVersion(), strings.Join(kindNames(), ", "))
+	return nil, fmt.Errorf("%s: no kind %q in version %q: is one of them misspelt? (the kinds are %s; kubectl also applies those that CustomResourceDefinitions define)", where, gvk.Kind, u.GetAPIVersion(), strings.Join(kindNames(), ", "))
 }
 
 // splitDocuments cuts a stream at lines that are "---", keeping every line so that positions can be counted.

@@ -20,7 +20,7 @@ func findKind(name string) (*api.Kind, error) {
 			return k, nil
 		}
 	}
-	return nil, usagef("no kind is called %q: the kinds are %s", name, strings.Join(kindNames(), ", "))
+	return nil, usagef("no kind is called %q: the kinds are %s; kubectl also knows those that CustomResourceDefinitions define", name, strings.Join(kindNames(), ", "))
 }
 
 func kindNames() []string {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,17 +15,19 @@ var EventsV1 = row[eventsv1.Event, eventsv1.EventList](eventsv1.SchemeGroupVersi
 func eventV1Row(k *Kind) {
 	viewOf(k, Events, eventToCore, eventFromCore)
 	k.Fields = func(o Object) fields.Set {
-		set := eventFields(eventToCore(o.(*eventsv1.Event)))
-		out := fields.Set{}
-		for name, v := range set {
-			out[name] = v
+		set := fields.Set{}
+		for name, v := range eventFields(eventToCore(o.(*eventsv1.Event))) {
+			set[newNames.Replace(name)] = v
 		}
-		return out
+		return set
 	}
 	k.Columns, k.Cells = eventColumns(), func(o Object, now time.Time) []any {
 		return eventCells(eventToCore(o.(*eventsv1.Event)), now)
 	}
 }
+
+// newNames renames the fields that a selector may name.
+var newNames = strings.NewReplacer("involvedObject.", "regarding.", "reportingComponent", "reportingController")
 
 func eventToCore(e *eventsv1.Event) *corev1.Event {
 	out := &corev1.Event{

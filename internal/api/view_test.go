@@ -89,6 +89,9 @@ func TestEventsUnderTheirNewNames(t *testing.T) {
 	if c := eventToCore(e); c.Message != "hello" || c.InvolvedObject.Name != "p" {
 		t.Errorf("got %+v", c)
 	}
+	if set := EventsV1.Fields(e); set["regarding.name"] != "p" || set.Has("involvedObject.name") {
+		t.Errorf("fields %v", set)
+	}
 	if errs := EventsV1.Validate(e); len(errs) != 1 {
 		t.Errorf("about another namespace: %v", errs)
 	}
