@@ -50,7 +50,11 @@ func (a *applier) manager(k *api.Kind, sub string) (*managedfields.FieldManager,
 		a.scheme = api.NewScheme()
 		a.types = applyconfigurations.NewTypeConverter(a.scheme)
 	}
-	m, err := managedfields.NewDefaultFieldManager(a.types, a.scheme, defaulter{k}, a.scheme, k.GroupVersionKind, k.GroupVersion(), sub, nil)
+	types := a.types
+	if k == api.CustomResourceDefinitions {
+		types = managedfields.NewDeducedTypeConverter() // client-go has no schema of it; its lists are replaced as a whole in any case
+	}
+	m, err := managedfields.NewDefaultFieldManager(types, a.scheme, defaulter{k}, a.scheme, k.GroupVersionKind, k.GroupVersion(), sub, nil)
 	if err != nil {
 		return nil, internal(err)
 	}

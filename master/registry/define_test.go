@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -140,6 +141,25 @@ func TestCustomObjectsAreChangedInEveryWay(t *testing.T) {
 	}
 	if oars, _, _ := unstructured.NestedInt64(e.Object.(*unstructured.Unstructured).Object, "spec", "oars"); oars != 3 {
 		t.Errorf("scaled to %d", oars)
+	}
+}
+
+func TestDefinitionsAreApplied(t *testing.T) {
+	r, _ := registrytest.New(t)
+	apply := func(text string) (*apiextensionsv1.CustomResourceDefinition, error) {
+		out, err := r.Patch(t.Context(), api.CustomResourceDefinitions, client.Key{Name: "boats.sea.example.com"},
+			client.Patch{Type: types.ApplyPatchType, Data: []byte(text)}, client.PatchOptions{FieldManager: "me"})
+		if err != nil {
+			return nil, err
+		}
+		return out.(*apiextensionsv1.CustomResourceDefinition), nil
+	}
+	if _, err := apply(customtest.Boats); err != nil {
+		t.Fatal(err)
+	}
+	d, err := apply(strings.Replace(customtest.Boats, "shortNames: [bo]", "shortNames: [ba]", 1))
+	if err != nil || len(d.Spec.Names.ShortNames) != 1 || d.Spec.Names.ShortNames[0] != "ba" || len(d.Spec.Versions) != 2 || d.Generation != 2 {
+		t.Errorf("applied again: %+v, %v", d, err)
 	}
 }
 
