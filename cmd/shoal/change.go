@@ -50,7 +50,7 @@ func (c deleteCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	}
 	if c.Wait {
 		for _, o := range gone {
-			if err := conn.until(ctx, o, time.Time{}, func(string, map[string]any) bool { return false }); err != nil {
+			if err := conn.until(ctx, o, time.Time{}, nil); err != nil {
 				errs = append(errs, err)
 			}
 		}

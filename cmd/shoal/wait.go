@@ -46,12 +46,12 @@ func (c waitCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	return errors.Join(errs...)
 }
 
-// condition says whether an object, after an event of a type, is what is waited for. Deletion is always the end.
+// condition says whether an object, after an event of a type, is what is waited for. Nil waits until it is gone.
 type condition func(event string, o map[string]any) bool
 
 func parseCondition(s string) (condition, error) {
 	if s == "delete" {
-		return func(string, map[string]any) bool { return false }, nil
+		return nil, nil
 	}
 	if expr, ok := strings.CutPrefix(s, "jsonpath="); ok {
 		i := strings.LastIndex(expr, "}=")
@@ -87,7 +87,7 @@ func parseCondition(s string) (condition, error) {
 	}, nil
 }
 
-// until watches one object until met holds or it is gone. A zero deadline waits as long as ctx.
+// until watches one object until met holds, which it may still have to be created for. A zero deadline waits as long as ctx.
 func (c *conn) until(ctx context.Context, o object, deadline time.Time, met condition) error {
 	if !deadline.IsZero() {
 		var cancel context.CancelFunc
@@ -111,13 +111,12 @@ func (c *conn) until(ctx context.Context, o object, deadline time.Time, met cond
 func (c *conn) watchOnce(ctx context.Context, o object, met condition) (bool, error) {
 	var now unstructured.Unstructured
 	err := c.json(ctx, request{method: "GET", path: path(o.kind, o.namespace, o.name)}, &now.Object)
-	if apierrors.IsNotFound(err) {
+	switch missing := apierrors.IsNotFound(err); {
+	case missing && met == nil:
 		return true, nil
-	}
-	if err != nil {
+	case err != nil && !missing:
 		return false, err
-	}
-	if met("", now.Object) {
+	case !missing && met != nil && met("", now.Object):
 		return true, nil
 	}
 	resp, err := c.do(ctx, request{method: "GET", path: path(o.kind, o.namespace, ""), query: url.Values{
@@ -137,7 +136,12 @@ func (c *conn) watchOnce(ctx context.Context, o object, met condition) (bool, er
 			return false, nil // the watch ended: look again
 		}
 		uid, _, _ := unstructured.NestedString(ev.Object, "metadata", "uid")
-		if ev.Type == "DELETED" || uid != "" && uid != string(now.GetUID()) || met(ev.Type, ev.Object) {
+		switch {
+		case met == nil && (ev.Type == "DELETED" || uid != "" && uid != string(now.GetUID())):
+			return true, nil
+		case met != nil && ev.Type == "DELETED":
+			return false, fmt.Errorf("%s was deleted", shown(o.kind, o.name))
+		case met != nil && met(ev.Type, ev.Object):
 			return true, nil
 		}
 	}
