@@ -45,9 +45,9 @@ func TestLifeOfPods(t *testing.T) {
 	t.Run("names resolve in pods", func(t *testing.T) {
 		apply(t, pod("names", "peer-1", "sleep"))
 		shoal(t, "wait", "pod", "names", "--for", "condition=Ready")
-	if _, err := tryShoal(t.Context(), "wait", "pod", "nobody", "--for", "condition=Ready", "--timeout", "1s"); err == nil {
-		t.Error("a pod that does not exist is said to be ready")
-	}
+		if _, err := tryShoal(t.Context(), "wait", "pod", "nobody", "--for", "condition=Ready", "--timeout", "1s"); err == nil {
+			t.Error("a pod that does not exist is said to be ready")
+		}
 		for _, name := range []string{"web", "web.default", "web.default.svc.cluster.local"} {
 			out := shoal(t, "exec", "names", "--", "/app", "get", "http://"+name)
 			if !strings.HasPrefix(out, "web-") {
