@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -64,6 +65,9 @@ func (a *authority) refers(ctx context.Context, node, resource, namespace, name 
 // Authenticate implements the API's Auth.
 func (a *authority) Authenticate(r *http.Request) (*masterapi.User, error) {
 	u, err := a.authn.Authenticate(r)
+	if err == nil {
+		u, err = a.authz.Impersonate(r.Context(), u, r.Header)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -144,8 +148,12 @@ func (a podAuthority) Authorize(r *http.Request, namespace, name, sub string) er
 	switch {
 	case sub == "stats":
 		*at = masterapi.Attributes{Verb: "get", Path: "/stats/summary"}
-	case sub == "log", r.Method == http.MethodGet:
+	case sub == "log", r.Method == http.MethodGet, r.Method == http.MethodHead:
 		at.Verb = "get"
+	case r.Method == http.MethodPut:
+		at.Verb = "update"
+	case r.Method != http.MethodPost:
+		at.Verb = strings.ToLower(r.Method)
 	}
 	return a.authority.Authorize(r.Context(), u, at)
 }

@@ -15,6 +15,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"shoal/master/auth"
 	"shoal/master/registry"
 )
 
@@ -26,9 +27,6 @@ const (
 	// settleWait bounds how long an answer is held back until this peer's replica includes its write.
 	settleWait = 5 * time.Second
 
-	headerForwarded = "X-Shoal-Forwarded"
-	headerUser      = "X-Shoal-User"
-	headerGroups    = "X-Shoal-Groups"
 	// headerNotMaster marks an answer of a peer that was taken for the Master: nothing was done.
 	headerNotMaster = "X-Shoal-Not-Master"
 )
@@ -48,7 +46,7 @@ func (s *Server) withForward(next handler) handler {
 // toMaster serves r here or at the Master, waiting a bounded time for there to be one. A forwarded request waits too: others
 // hear of a new Master a moment before it has taken up its role, and would not hear when it has.
 func (s *Server) toMaster(w http.ResponseWriter, r *request, next handler) {
-	forwarded := r.Header.Get(headerForwarded) != ""
+	forwarded := r.Header.Get(auth.ForwardedHeader) != ""
 	ctx, cancel := context.WithTimeout(r.Context(), masterWait)
 	defer cancel()
 	r.mayWait = true
@@ -123,16 +121,11 @@ func (s *Server) forward(r *request, master string, body []byte) (*http.Response
 	out.Body = io.NopCloser(bytes.NewReader(body))
 	out.ContentLength = int64(len(body))
 	out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	out.Header.Set(headerForwarded, "1")
-	out.Header.Del(headerUser)
-	out.Header.Del(headerGroups)
 	out.Header.Del("Accept-Encoding") // the answer is compressed here, if at all
 	out.Header.Del("Connection")
 	if r.user != nil {
-		out.Header.Set(headerUser, r.user.Name)
-		for _, g := range r.user.Groups {
-			out.Header.Add(headerGroups, g)
-		}
+		user := auth.User(*r.user)
+		auth.Forward(out.Header, &user)
 	}
 	done := make(chan struct{})
 	defer close(done)

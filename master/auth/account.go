@@ -55,7 +55,7 @@ type Object struct {
 // AccountUser returns a service account as a user.
 func AccountUser(namespace, name, uid string) *User {
 	return &User{
-		Name: AccountPrefix + namespace + ":" + name, UID: uid, Groups: []string{AccountsGroup, AccountsGroup + ":" + namespace},
+		Name: AccountPrefix + namespace + ":" + name, UID: uid, Groups: accountGroups(namespace),
 	}
 }
 

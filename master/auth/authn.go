@@ -99,8 +99,11 @@ func (a *Authenticator) byPeer(peer string, names, groups []string) (*User, erro
 }
 
 // Forward writes u into the headers of a request that goes to another peer, in the place of whatever was there. The
-// Authorization header stays: tokens are checked again where the request is served.
+// Authorization header stays: tokens are checked again where the request is served, and so is whom their bearers want to act as.
 func Forward(h http.Header, u *User) {
+	if h.Get("Authorization") == "" {
+		dropImpersonation(h) // u is who acts
+	}
 	h.Del(UserHeader)
 	h.Del(GroupsHeader)
 	h.Set(ForwardedHeader, "1")
