@@ -71,6 +71,9 @@ func (k *Kind) with(fill func(*Kind)) *Kind {
 // statusVerbs are those of a status or scale subresource.
 func statusVerbs() []string { return []string{"get", "patch", "update"} }
 
+// proxyVerbs are those of a proxy subresource: whatever HTTP has.
+func proxyVerbs() []string { return []string{"create", "delete", "get", "patch", "update"} }
+
 func namespaceRow(k *Kind) {
 	k.Subresources = []Subresource{
 		{Name: "finalize", Kind: "Namespace", Verbs: []string{"update"}},
@@ -108,6 +111,7 @@ func podRow(k *Kind) {
 		{Name: "exec", Kind: "PodExecOptions", Verbs: connect},
 		{Name: "log", Kind: "Pod", Verbs: []string{"get"}},
 		{Name: "portforward", Kind: "PodPortForwardOptions", Verbs: connect},
+		{Name: "proxy", Kind: "PodProxyOptions", Verbs: proxyVerbs()},
 		{Name: "status", Kind: "Pod", Verbs: statusVerbs()},
 	}
 	k.Default = on(defaultPod)
@@ -139,7 +143,10 @@ func replicationControllerRow(k *Kind) {
 
 func serviceRow(k *Kind) {
 	k.Categories = []string{"all"}
-	k.Subresources = []Subresource{{Name: "status", Kind: "Service", Verbs: statusVerbs()}}
+	k.Subresources = []Subresource{
+		{Name: "proxy", Kind: "ServiceProxyOptions", Verbs: proxyVerbs()},
+		{Name: "status", Kind: "Service", Verbs: statusVerbs()},
+	}
 	k.ValidateName = validation.NameIsDNS1035Label
 	k.CreateOnUpdate = true
 	k.Default = on(defaultService)

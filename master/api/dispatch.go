@@ -69,6 +69,10 @@ func (s *Server) resource(w http.ResponseWriter, r *request) {
 		s.serveStream(w, r)
 		return
 	}
+	if proxied(r.Resource, r.Subresource) {
+		s.serveProxy(w, r)
+		return
+	}
 	offers := offersOf(k, r.Verb)
 	if r.format, ok = negotiate(r.Header.Get("Accept"), offers); !ok {
 		accepted := offers.String()

@@ -38,10 +38,11 @@ func (r *request) extra() bool { return strings.HasPrefix(r.URL.Path, "/shoal/")
 
 // isWrite reports whether the Master must answer.
 func (r *request) isWrite() bool {
+	if streams(r.Resource, r.Subresource) || proxied(r.Resource, r.Subresource) {
+		return false
+	}
 	switch r.Verb {
-	case "create":
-		return !streams(r.Resource, r.Subresource)
-	case "update", "patch", "delete", "deletecollection":
+	case "create", "update", "patch", "delete", "deletecollection":
 		return true
 	}
 	return false
@@ -53,7 +54,7 @@ func streams(resource, sub string) bool {
 		return false
 	}
 	switch sub {
-	case "log", "exec", "attach", "portforward", "proxy":
+	case "log", "exec", "attach", "portforward":
 		return true
 	}
 	return false

@@ -8,6 +8,7 @@ package api
 import (
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,8 @@ type Config struct {
 	Peers Peers
 	// Streams serves the pod subresources that end at the pod's peer. Nil answers them with 503.
 	Streams PodStreams
+	// Dial connects to pods and other endpoints, for the proxy subresources. Nil: as from any process of this machine.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Usage asks the peer of a node what its machine and pods use, which takes about half a second. Nil: nobody can be asked.
 	Usage func(ctx context.Context, node string) (*Usage, error)
 	// Accounts is about the tokens of service accounts. Nil: there are none.
