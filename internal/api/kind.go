@@ -70,6 +70,9 @@ type Kind struct {
 	Scale *ScalePart
 	// CopyStatus copies the status of from into to; nil when the kind has no status subresource.
 	CopyStatus func(to, from Object)
+	// CopyApproval copies what the subresource approval may change; nil for kinds without it. All else that is said of status
+	// holds for it, too.
+	CopyApproval func(to, from Object)
 	// PrepareStatus puts right what of the metadata an update of status may not change either. It runs after CopyStatus,
 	// before ValidateStatus. Nil means nothing.
 	PrepareStatus func(updated, old Object)

@@ -39,13 +39,14 @@ func Kinds() []*Kind {
 		ControllerRevisions, DaemonSets, Deployments, ReplicaSets, StatefulSets,
 		HorizontalPodAutoscalers, HorizontalPodAutoscalersV1,
 		CronJobs, Jobs,
+		CertificateSigningRequests,
 		EndpointSlices,
 		EventsV1,
 		IngressClasses, Ingresses, NetworkPolicies,
 		PodDisruptionBudgets, ClusterRoleBindings, ClusterRoles, RoleBindings, Roles,
 		CSIDrivers, CSINodes, CSIStorageCapacities, StorageClasses, VolumeAttachments, VolumeAttributesClasses,
 		PriorityClasses, Leases, RuntimeClasses,
-		MutatingWebhookConfigurations, ValidatingWebhookConfigurations,
+		MutatingWebhookConfigurations, ValidatingAdmissionPolicies, ValidatingAdmissionPolicyBindings, ValidatingWebhookConfigurations,
 		CustomResourceDefinitions,
 	}
 }

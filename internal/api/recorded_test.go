@@ -290,10 +290,14 @@ func (s *server) patch(k *Kind, namespace, name, sub, contentType string, patch 
 		k.Default(updated)
 	}
 	var errs field.ErrorList
-	if sub == "status" {
+	if sub == "status" || sub == "approval" {
 		given := updated
 		updated = old.DeepCopyObject().(Object)
-		k.CopyStatus(updated, given)
+		if sub == "status" {
+			k.CopyStatus(updated, given)
+		} else {
+			k.CopyApproval(updated, given)
+		}
 		if k.PrepareStatus != nil {
 			k.PrepareStatus(updated, old)
 		}

@@ -10,6 +10,7 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -38,6 +39,7 @@ func NewScheme() *runtime.Scheme {
 		{corev1.SchemeGroupVersion, corev1.AddToScheme},
 		{appsv1.SchemeGroupVersion, appsv1.AddToScheme},
 		{batchv1.SchemeGroupVersion, batchv1.AddToScheme},
+		{certificatesv1.SchemeGroupVersion, certificatesv1.AddToScheme},
 		{discoveryv1.SchemeGroupVersion, discoveryv1.AddToScheme},
 		{autoscalingv1.SchemeGroupVersion, autoscalingv1.AddToScheme},
 		{policyv1.SchemeGroupVersion, policyv1.AddToScheme},

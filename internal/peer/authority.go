@@ -87,26 +87,33 @@ func (a *authority) Rules(ctx context.Context, u *masterapi.User, namespace stri
 	return a.authz.Rules(ctx, &user, namespace)
 }
 
-// Admit implements admission.Plugin: it looks at what a node writes where the path does not say enough, and at who
-// gives rights to whom.
+// Admit implements admission.Plugin: it looks at what a node writes where the path does not say enough, at who
+// gives rights to whom, and at certificates that are asked for.
 func (a *authority) Admit(ctx context.Context, r *admission.Request) error {
-	if r.User == nil || r.Object == nil || r.Subresource != "" {
+	if r.User == nil || r.Object == nil {
 		return nil
 	}
 	u := &auth.User{Name: r.User.Name, Groups: r.User.Groups}
-	err := a.admitGrant(ctx, u, r.Object)
-	if r.Operation == admission.Create {
-		switch o := r.Object.(type) {
-		case *corev1.Node:
-			err = auth.CheckNode(u, o.Name)
-		case *corev1.Pod:
-			err = auth.CheckMirror(u, o)
-		}
+	err := a.admitSigning(ctx, u, r)
+	if err == nil && r.Subresource == "" {
+		err = a.admitObject(ctx, u, r)
 	}
 	if err != nil {
 		return apierrors.NewForbidden(r.Kind.GVR().GroupResource(), r.Key.Name, err)
 	}
 	return nil
+}
+
+func (a *authority) admitObject(ctx context.Context, u *auth.User, r *admission.Request) error {
+	if r.Operation == admission.Create {
+		switch o := r.Object.(type) {
+		case *corev1.Node:
+			return auth.CheckNode(u, o.Name)
+		case *corev1.Pod:
+			return auth.CheckMirror(u, o)
+		}
+	}
+	return a.admitGrant(ctx, u, r.Object)
 }
 
 // admitGrant lets nobody give rights that they do not have.

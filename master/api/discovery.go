@@ -99,7 +99,10 @@ func questions() []metav1.APIResource {
 		r.Version, r.Verbs, r.SingularName = "v1beta1", metav1.Verbs{"get", "list"}, ""
 		return r
 	}
+	components := one("", "componentstatuses", "ComponentStatus", false)
+	components.Verbs, components.ShortNames = metav1.Verbs{"get", "list"}, []string{"cs"}
 	return []metav1.APIResource{
+		components,
 		measured("nodes", "NodeMetrics", false),
 		measured("pods", "PodMetrics", true),
 		one("", "bindings", "Binding", true),

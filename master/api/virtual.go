@@ -27,6 +27,9 @@ func (s *Server) virtual(w http.ResponseWriter, r *request) {
 	case r.Group == metrics.GroupName && r.Version == "v1beta1":
 		s.serveMetrics(w, r)
 		return
+	case r.Group == "" && r.Version == "v1" && r.Resource == "componentstatuses":
+		s.serveComponents(w, r)
+		return
 	case r.Name != "":
 	case r.Group == "" && r.Version == "v1" && r.Resource == "bindings" && r.Namespace != "":
 		s.bindings(w, r)

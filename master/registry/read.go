@@ -31,7 +31,7 @@ func (r *Registry) Get(ctx context.Context, k *api.Kind, key client.Key, o clien
 		return nil, err
 	}
 	switch o.Subresource {
-	case "", "status":
+	case "", "status", "approval":
 		return e.Object, nil
 	case "scale":
 		return ScaleOf(k, e.Object)

@@ -15,7 +15,7 @@ import (
 // prepareUpdate puts back what an update of subresource sub may not change, so that each field has one way in.
 func prepareUpdate(k *api.Kind, updated, old api.Object, sub string) api.Object {
 	switch sub {
-	case "status", "finalize":
+	case "status", "finalize", "approval":
 		return limitTo(k, updated, old, sub)
 	case "binding":
 		return updated
@@ -43,7 +43,10 @@ func limitTo(k *api.Kind, updated, old api.Object, sub string) api.Object {
 	out.SetLabels(updated.GetLabels())
 	out.SetAnnotations(updated.GetAnnotations())
 	out.SetFinalizers(updated.GetFinalizers())
-	if k.CopyStatus != nil {
+	switch {
+	case sub == "approval" && k.CopyApproval != nil:
+		k.CopyApproval(out, updated)
+	case sub == "status" && k.CopyStatus != nil:
 		k.CopyStatus(out, updated)
 	}
 	if k.PrepareStatus != nil {

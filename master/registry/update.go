@@ -231,7 +231,7 @@ func (r *Registry) prepare(ctx context.Context, u updating, old *Entry, obj api.
 	obj.SetResourceVersion(old.Rev.String()) // so that the metadata check has one
 	errs := k.ValidateMetaUpdate(obj, old.Object)
 	switch {
-	case u.sub == "status" && k.ValidateStatus != nil:
+	case (u.sub == "status" || u.sub == "approval") && k.ValidateStatus != nil:
 		errs = append(errs, k.ValidateStatus(obj, old.Object)...)
 	case u.sub == "" && k.ValidateUpdate != nil:
 		errs = append(errs, k.ValidateUpdate(obj, old.Object)...)
