@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"math/rand/v2"
@@ -33,23 +34,33 @@ func (s *Server) serveProxy(w http.ResponseWriter, r *request) {
 		return
 	}
 	r.format = format{media: mediaJSON} // of errors; all else has the format that the other server gives it
-	var target *url.URL
+	scheme, name, port, ok := splitProxyName(r.Name)
+	if !ok {
+		s.fail(w, r, badRequest("invalid %s request %q: it must be NAME, NAME:PORT, http:NAME:PORT or https:NAME:PORT", strings.TrimSuffix(r.Resource, "s"), r.Name))
+		return
+	}
+	var object, endpoints shoalapi.Object
 	err := s.read(w, r, "", func(ctx context.Context, rv string) (err error) {
-		target, err = s.proxyTarget(ctx, r, rv)
+		object, endpoints, err = s.proxyObjects(ctx, r.kind, client.Key{Namespace: r.Namespace, Name: name}, rv)
 		return err
 	})
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	prefix, rest, ok := belowProxy(r.URL)
-	if !ok && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+	host, err := proxyTarget(object, endpoints, port)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	prefix, rest, below := belowProxy(r.URL)
+	if !below && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
 		to := url.URL{Path: r.URL.Path + "/", RawQuery: r.URL.RawQuery} // relative links need it
 		w.Header().Set("Location", to.String())
 		w.WriteHeader(http.StatusMovedPermanently)
 		return
 	}
-	s.proxy(w, r, target, prefix, rest)
+	s.proxy(w, r, &url.URL{Scheme: cmp.Or(scheme, "http"), Host: host}, prefix, rest)
 }
 
 // belowProxy splits a path behind the subresource. It stays encoded: what is below means something to the other server only.
@@ -62,36 +73,25 @@ func belowProxy(u *url.URL) (prefix, rest string, ok bool) {
 	return strings.Join(parts[:deep], "/"), "/" + parts[deep], true
 }
 
-// proxyTarget finds the server that [SCHEME:]NAME[:PORT] means.
-func (s *Server) proxyTarget(ctx context.Context, r *request, rv string) (*url.URL, error) {
-	scheme, name, port, ok := splitProxyName(r.Name)
-	if !ok {
-		return nil, badRequest("invalid %s request %q: it must be NAME, NAME:PORT, http:NAME:PORT or https:NAME:PORT", strings.TrimSuffix(r.Resource, "s"), r.Name)
-	}
+// proxyObjects reads the pod or the service, and the service's endpoints, which may be nil.
+func (s *Server) proxyObjects(ctx context.Context, k *shoalapi.Kind, key client.Key, rv string) (object, endpoints shoalapi.Object, err error) {
 	o := client.GetOptions{ResourceVersion: rv}
-	key := client.Key{Namespace: r.Namespace, Name: name}
-	e, err := s.reg.GetEntry(ctx, r.kind, key, o)
-	if err != nil {
-		return nil, err
+	if object, err = s.reg.Get(ctx, k, key, o); err != nil || k != shoalapi.Services {
+		return object, nil, err
 	}
-	var host string
-	switch object := e.Object.(type) {
-	case *corev1.Pod:
-		host, err = podTarget(object, port)
-	case *corev1.Service:
-		var eps shoalapi.Object
-		if eps, err = s.reg.Get(ctx, shoalapi.Endpoints, key, o); err == nil || apierrors.IsNotFound(err) {
-			got, _ := eps.(*corev1.Endpoints)
-			host, err = serviceTarget(object, got, port)
-		}
+	if endpoints, err = s.reg.Get(ctx, shoalapi.Endpoints, key, o); apierrors.IsNotFound(err) {
+		return object, nil, nil
 	}
-	if err != nil {
-		return nil, err
+	return object, endpoints, err
+}
+
+// proxyTarget returns the address of the server that is meant.
+func proxyTarget(object, endpoints shoalapi.Object, port string) (string, error) {
+	if pod, ok := object.(*corev1.Pod); ok {
+		return podTarget(pod, port)
 	}
-	if scheme == "" {
-		scheme = "http"
-	}
-	return &url.URL{Scheme: scheme, Host: host}, nil
+	eps, _ := endpoints.(*corev1.Endpoints)
+	return serviceTarget(object.(*corev1.Service), eps, port)
 }
 
 // splitProxyName reads [http:|https:]NAME[:PORT], where ":" at both ends may stand without scheme and port.
