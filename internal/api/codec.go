@@ -86,6 +86,11 @@ func (c *Codecs) Decode(data []byte, mediaType, fieldValidation string, want sch
 	if !ok {
 		return nil, nil, &apierrors.StatusError{ErrStatus: unsupportedMediaType(mediaType)}
 	}
+	if d == c.YAML || d == c.strictYAML {
+		if err := CheckYAML(data); err != nil {
+			return nil, nil, err
+		}
+	}
 	o, got, err := d.Decode(data, &want, nil)
 	strict, isStrict := runtime.AsStrictDecodingError(err)
 	switch {

@@ -24,6 +24,9 @@ func (c *Codecs) DecodeCustom(data []byte, mediaType, fieldValidation string, k 
 	switch mediaType {
 	case "", MediaJSON:
 	case MediaYAML:
+		if err := CheckYAML(data); err != nil {
+			return nil, nil, err
+		}
 		j, err := yaml.YAMLToJSON(data)
 		if err != nil {
 			return nil, nil, decodeError(err, data, k.GroupVersionKind, nil)

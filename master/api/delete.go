@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
+	shoalapi "shoal/internal/api"
 	"shoal/internal/client"
 	"shoal/master/registry"
 )
@@ -62,6 +63,9 @@ func decodeDeleteOptions(b []byte, media string, o *metav1.DeleteOptions) error 
 		}
 		kind = u.Kind
 	} else {
+		if err := shoalapi.CheckYAML(b); err != nil {
+			return err
+		}
 		if err := yaml.Unmarshal(b, o); err != nil { // JSON is YAML
 			return badRequest("the body (%s) is no DeleteOptions: %v", media, err)
 		}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"strconv"
 	"sync"
@@ -165,7 +166,10 @@ func (r *request) listOptions() (client.ListOptions, time.Duration, error) {
 		if err != nil {
 			return o, 0, badRequest("%v", err)
 		}
-		timeout = time.Duration(n) * time.Second
+		timeout = time.Duration(min(n, math.MaxInt64/int64(time.Second))) * time.Second
+		if n < 0 {
+			timeout = 1 // over at once, as in Kubernetes; nothing would mean no limit
+		}
 	}
 	if v := q.Get("labelSelector"); v != "" {
 		if o.Labels, err = registry.ParseLabels(v); err != nil {

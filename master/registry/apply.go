@@ -99,6 +99,9 @@ func (r *Registry) applyPatch(ctx context.Context, k *api.Kind, key client.Key, 
 		gk := schema.GroupKind{Group: metav1.GroupName, Kind: "PatchOptions"}
 		return nil, apierrors.NewInvalid(gk, "", field.ErrorList{field.Required(field.NewPath("fieldManager"), "is required for apply patch")})
 	}
+	if err := api.CheckYAML(p.Data); err != nil {
+		return nil, err
+	}
 	wanted := &unstructured.Unstructured{}
 	if err := yaml.UnmarshalStrict(p.Data, &wanted.Object); err != nil {
 		return nil, badRequest("error decoding YAML: %v", err)
