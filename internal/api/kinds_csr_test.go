@@ -67,13 +67,15 @@ func TestAdmissionPolicies(t *testing.T) {
 		rule{"something to match", `{spec: {matchConstraints: null}}`, []string{"spec.matchConstraints: Required value"}},
 		rule{"rules to match by", `{spec: {matchConstraints: {resourceRules: null}}}`, []string{"spec.matchConstraints.resourceRules: Required value"}},
 		rule{"good rules", `{spec: {matchConstraints: {resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [SINK], resources: [pods], resourceNames: [a, a, b/c]}]}}}`, []string{
-			`spec.matchConstraints.resourceRules[0].operations[0]: Unsupported value: "SINK"`, "spec.matchConstraints.resourceRules[0].resourceNames[1]: Duplicate value", "spec.matchConstraints.resourceRules[0].resourceNames[2]: Invalid value"}},
+			`spec.matchConstraints.resourceRules[0].operations[0]: Unsupported value: "SINK"`, "spec.matchConstraints.resourceRules[0].resourceNames[1]: Duplicate value", "spec.matchConstraints.resourceRules[0].resourceNames[2]: Invalid value",
+		}},
 		rule{"something to say", `{spec: {validations: null}}`, []string{"spec.validations: Required value: validations or auditAnnotations must contain at least one item", "spec.auditAnnotations: Required value"}},
 		rule{"an expression", `{spec: {validations: [{expression: " "}]}}`, []string{"spec.validations[0].expression: Required value: expression is not specified"}},
 		rule{"a message of one line", `{spec: {validations: [{expression: "true", message: "a\nb"}]}}`, []string{"spec.validations[0].message: Invalid value"}},
 		rule{"a reason that is one", `{spec: {validations: [{expression: "true", reason: Because}]}}`, []string{`spec.validations[0].reason: Unsupported value: "Because"`}},
 		rule{"variables with names, once", `{spec: {variables: [{name: a, expression: "1"}, {name: a, expression: ""}, {name: a-b, expression: "1"}]}}`, []string{
-			"spec.variables[1].name: Duplicate value", "spec.variables[1].expression: Required value", "spec.variables[2].name: Invalid value"}},
+			"spec.variables[1].name: Duplicate value", "spec.variables[1].expression: Required value", "spec.variables[2].name: Invalid value",
+		}},
 		rule{"a kind of parameters", `{spec: {paramKind: {apiVersion: a/b/c}}}`, []string{"spec.paramKind.apiVersion: Invalid value", "spec.paramKind.kind: Required value"}},
 		rule{"a failure policy", `{spec: {failurePolicy: Hope}}`, []string{`spec.failurePolicy: Unsupported value: "Hope"`}},
 		rule{"annotations", `{spec: {auditAnnotations: [{key: "a b", valueExpression: ""}]}}`, []string{"spec.auditAnnotations[0].key: Invalid value", "spec.auditAnnotations[0].valueExpression: Required value"}})
