@@ -8,8 +8,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// maxYAML is how many bytes of text a YAML document may have with all aliases replaced by what they stand for: what a body may have.
-const maxYAML = 3 << 20
+// MaxBody is how many bytes a request's body may have, as in Kubernetes, and a YAML document with all its aliases replaced by what they
+// stand for.
+const MaxBody = 3 << 20
 
 // CheckYAML refuses a document that a few aliases make much larger than it looks. Decoders count the aliases, not the bytes. What is wrong
 // otherwise they say themselves.
@@ -22,8 +23,8 @@ func CheckYAML(data []byte) error {
 		return nil
 	}
 	sizes := sizes{}
-	if sizes.of(&doc) > maxYAML {
-		return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("its aliases make the YAML document longer than %d bytes: write out what they stand for, in several objects", maxYAML))
+	if sizes.of(&doc) > MaxBody {
+		return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("its aliases make the YAML document longer than %d bytes: write out what they stand for, in several objects", MaxBody))
 	}
 	return nil
 }
@@ -31,19 +32,19 @@ func CheckYAML(data []byte) error {
 // sizes are those of nodes seen before, so that each is measured once.
 type sizes map[*yaml.Node]int
 
-// of returns how large a node is, or anything beyond maxYAML if it is larger than that or part of itself.
+// of returns how large a node is, or anything beyond MaxBody if it is larger than that or part of itself.
 func (s sizes) of(n *yaml.Node) int {
 	if size, ok := s[n]; ok {
 		return size
 	}
-	s[n] = maxYAML + 1 // until it is known: nothing may contain itself
+	s[n] = MaxBody + 1 // until it is known: nothing may contain itself
 	size := len(n.Value) + 1
 	if n.Alias != nil {
 		size = s.of(n.Alias)
 	}
 	for _, c := range n.Content {
-		if size += s.of(c); size > maxYAML {
-			size = maxYAML + 1 // and no overflow
+		if size += s.of(c); size > MaxBody {
+			size = MaxBody + 1 // and no overflow
 			break
 		}
 	}

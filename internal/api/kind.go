@@ -73,8 +73,8 @@ type Kind struct {
 	// CopyApproval copies what the subresource approval may change; nil for kinds without it. All else that is said of status
 	// holds for it, too.
 	CopyApproval func(to, from Object)
-	// PrepareStatus puts right what of the metadata an update of status may not change either. It runs after CopyStatus,
-	// before ValidateStatus. Nil means nothing.
+	// PrepareStatus puts right what an update of status or approval may not change either, and notes what it need not say. It runs
+	// after CopyStatus or CopyApproval, before ValidateStatus. Nil means nothing.
 	PrepareStatus func(updated, old Object)
 	// Fields returns the selectable fields beyond metadata.name and metadata.namespace; nil means none.
 	Fields func(Object) fields.Set

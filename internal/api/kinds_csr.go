@@ -1,11 +1,9 @@
 package api
 
 import (
-	"strings"
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/duration"
@@ -119,21 +117,20 @@ func signingRequestCells(r *certificatesv1.CertificateSigningRequest, now time.T
 	return []any{r.Name, since(r.CreationTimestamp, now), r.Spec.SignerName, r.Spec.Username, asked, signingState(r)}
 }
 
-// signingState is what has become of a request, in a few words.
+// signingState is what has become of a request, as Kubernetes says it.
 func signingState(r *certificatesv1.CertificateSigningRequest) string {
-	var said []string
-	for _, t := range []certificatesv1.RequestConditionType{certificatesv1.CertificateDenied, certificatesv1.CertificateApproved, certificatesv1.CertificateFailed} {
-		c := conditionOf(r, t)
-		if c == nil || c.Status == corev1.ConditionFalse || t == certificatesv1.CertificateApproved && len(said) > 0 {
-			continue
-		}
-		said = append(said, string(t))
+	said := "Pending"
+	switch {
+	case conditionOf(r, certificatesv1.CertificateDenied) != nil:
+		said = "Denied"
+	case conditionOf(r, certificatesv1.CertificateApproved) != nil:
+		said = "Approved"
+	}
+	if conditionOf(r, certificatesv1.CertificateFailed) != nil {
+		said += ",Failed"
 	}
 	if len(r.Status.Certificate) > 0 {
-		said = append(said, "Issued")
+		said += ",Issued"
 	}
-	if len(said) == 0 {
-		return "Pending"
-	}
-	return strings.Join(said, ",")
+	return said
 }

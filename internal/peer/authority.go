@@ -3,7 +3,6 @@ package peer
 import (
 	"context"
 	"net/http"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -155,12 +154,8 @@ func (a podAuthority) Authorize(r *http.Request, namespace, name, sub string) er
 	switch {
 	case sub == "stats":
 		*at = masterapi.Attributes{Verb: "get", Path: "/stats/summary"}
-	case sub == "log", r.Method == http.MethodGet, r.Method == http.MethodHead:
+	case sub == "log", r.Method == http.MethodGet:
 		at.Verb = "get"
-	case r.Method == http.MethodPut:
-		at.Verb = "update"
-	case r.Method != http.MethodPost:
-		at.Verb = strings.ToLower(r.Method)
 	}
 	return a.authority.Authorize(r.Context(), u, at)
 }

@@ -14,7 +14,6 @@ import (
 // serveComponents answers componentstatuses, an old way to ask how a control plane is. The names are those that its readers know:
 // Shoal's Master is scheduler and controller-manager in one, and etcd-0 is the store, which is well when a majority answers.
 func (s *Server) serveComponents(w http.ResponseWriter, r *request) {
-	var ok bool
 	switch {
 	case r.Subresource != "" || r.Namespace != "":
 		s.fail(w, r, notServed())
@@ -23,8 +22,7 @@ func (s *Server) serveComponents(w http.ResponseWriter, r *request) {
 		s.fail(w, r, notAllowed())
 		return
 	}
-	if r.format, ok = negotiate(r.Header.Get("Accept"), objectFormats); !ok {
-		s.fail(w, r, notAcceptable(objectFormats.String()))
+	if !s.negotiated(w, r) {
 		return
 	}
 	warn(w, "v1 ComponentStatus is deprecated in v1.19+")

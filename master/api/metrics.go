@@ -55,7 +55,6 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *request) {
 	case r.Resource == "pods" && (r.Name == "" || r.Namespace != ""):
 		r.kind, offer = shoalapi.Pods, s.podMetrics
 	}
-	var ok bool
 	switch {
 	case offer == nil:
 		s.fail(w, r, notServed())
@@ -64,8 +63,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *request) {
 		s.fail(w, r, notAllowed())
 		return
 	}
-	if r.format, ok = negotiate(r.Header.Get("Accept"), objectFormats); !ok {
-		s.fail(w, r, notAcceptable(objectFormats.String()))
+	if !s.negotiated(w, r) {
 		return
 	}
 	m, err := offer(r.Context(), w, r)

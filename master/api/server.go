@@ -32,7 +32,7 @@ type Config struct {
 	Peers Peers
 	// Streams serves the pod subresources that end at the pod's peer. Nil answers them with 503.
 	Streams PodStreams
-	// Dial connects to pods and other endpoints, for the proxy subresources. Nil: as from any process of this machine.
+	// Dial connects to pods and other endpoints, for the proxy subresources. Nil: as any process of this machine, within 30 s.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Usage asks the peer of a node what its machine and pods use, which takes about half a second. Nil: nobody can be asked.
 	Usage func(ctx context.Context, node string) (*Usage, error)
@@ -143,6 +143,9 @@ func New(c Config) *Server {
 	}
 	if c.Peers == nil {
 		c.Peers = alone{}
+	}
+	if c.Dial == nil {
+		c.Dial = (&net.Dialer{Timeout: 30 * time.Second}).DialContext // as Kubernetes: the machine may be off
 	}
 	if c.Ready == nil {
 		c.Ready = func() error { return nil }

@@ -15,6 +15,14 @@ import (
 
 // Some resources are questions: nothing of them is stored, and any peer answers.
 
+// negotiated chooses the format of such an answer, or refuses the request.
+func (s *Server) negotiated(w http.ResponseWriter, r *request) (ok bool) {
+	if r.format, ok = negotiate(r.Header.Get("Accept"), objectFormats); !ok {
+		s.fail(w, r, notAcceptable(objectFormats.String()))
+	}
+	return ok
+}
+
 // isQuestion reports whether a group has only such resources.
 func isQuestion(group string) bool {
 	return group == authorizationv1.GroupName || group == authenticationv1.GroupName
@@ -59,9 +67,7 @@ func (s *Server) virtual(w http.ResponseWriter, r *request) {
 		s.fail(w, r, notAllowed())
 		return
 	}
-	var ok bool
-	if r.format, ok = negotiate(r.Header.Get("Accept"), objectFormats); !ok {
-		s.fail(w, r, notAcceptable(objectFormats.String()))
+	if !s.negotiated(w, r) {
 		return
 	}
 	out, err := f(w, r)
@@ -73,9 +79,7 @@ func (s *Server) virtual(w http.ResponseWriter, r *request) {
 }
 
 func (s *Server) bindings(w http.ResponseWriter, r *request) {
-	var ok bool
-	if r.format, ok = negotiate(r.Header.Get("Accept"), objectFormats); !ok {
-		s.fail(w, r, notAcceptable(objectFormats.String()))
+	if !s.negotiated(w, r) {
 		return
 	}
 	p, err := r.writeParams("CreateOptions")

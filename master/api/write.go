@@ -22,12 +22,8 @@ import (
 	"shoal/master/registry"
 )
 
-const (
-	// maxBody is the largest request body, as in Kubernetes.
-	maxBody = 3 << 20
-	// headerRevision tells the revision of a write.
-	headerRevision = "X-Shoal-Revision"
-)
+// headerRevision tells the revision of a write.
+const headerRevision = "X-Shoal-Revision"
 
 // writeParams are the query parameters of a write.
 type writeParams struct {
@@ -87,12 +83,12 @@ func (r *request) body(w http.ResponseWriter) ([]byte, error) {
 }
 
 func (r *request) readBody(w http.ResponseWriter) ([]byte, error) {
-	if n := r.ContentLength; n > 0 && n <= maxBody {
+	if n := r.ContentLength; n > 0 && n <= shoalapi.MaxBody {
 		b := make([]byte, n)
 		_, err := io.ReadFull(r.Body, b)
 		return b, bodyError(err)
 	}
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, shoalapi.MaxBody))
 	return b, bodyError(err)
 }
 
@@ -102,7 +98,7 @@ func bodyError(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &tooLarge):
-		return apierrors.NewRequestEntityTooLargeError("limit is " + strconv.Itoa(maxBody))
+		return apierrors.NewRequestEntityTooLargeError("limit is " + strconv.Itoa(shoalapi.MaxBody))
 	}
 	return badRequest("the body could not be read: %v", err)
 }
