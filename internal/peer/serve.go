@@ -71,6 +71,8 @@ func (l plain) Accept() (net.Conn, error) {
 	return plainConn{c}, nil
 }
 
+// serveUntil serves until ctx ends, or the mux that l is part of does: what ended the mux, it says itself. It may end a moment
+// before its siblings hear that ctx has.
 func serveUntil(ctx context.Context, srv *http.Server, l net.Listener) error {
 	stopped := context.AfterFunc(ctx, func() {
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -80,7 +82,7 @@ func serveUntil(ctx context.Context, srv *http.Server, l net.Listener) error {
 		}
 	})
 	defer stopped()
-	if err := srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) && ctx.Err() == nil {
+	if err := srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) && ctx.Err() == nil {
 		return err
 	}
 	return nil
