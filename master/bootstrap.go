@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,10 +30,19 @@ func (m *Master) bootstrap(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// All at once: they share few entries of the log then, and a new cluster waits for them.
+	g, gctx := errgroup.WithContext(ctx)
 	for _, s := range services {
-		if err := m.ensure(ctx, api.Services, s); err != nil {
-			return err
-		}
+		g.Go(func() error { return m.ensure(gctx, api.Services, s) })
+	}
+	for _, r := range api.DefaultClusterRoles() {
+		g.Go(func() error { return m.ensure(gctx, api.ClusterRoles, r) })
+	}
+	for _, c := range api.SystemPriorityClasses() {
+		g.Go(func() error { return m.ensure(gctx, api.PriorityClasses, c) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
 	}
 	return m.ensure(ctx, api.Namespaces, namespace(bootstrapped))
 }

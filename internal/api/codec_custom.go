@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
@@ -47,8 +48,12 @@ func (c *Codecs) DecodeCustom(data []byte, mediaType, fieldValidation string, k 
 		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("Object 'Kind' is missing in '%s'", excerpt(data)))
 	case gvk.Version == "":
 		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("Object 'apiVersion' is missing in '%s'", excerpt(data)))
-	case gvk != k.GroupVersionKind:
+	case gvk.GroupVersion() != k.GroupVersion():
 		return nil, nil, mismatch(k.GroupVersionKind, gvk)
+	case gvk.Kind != k.Kind:
+		return nil, nil, apierrors.NewInvalid(gvk.GroupKind(), obj.GetName(), field.ErrorList{
+			field.Invalid(field.NewPath("kind"), gvk.Kind, "must be "+k.Kind),
+		})
 	}
 	switch {
 	case len(odd) == 0 || fieldValidation == metav1.FieldValidationIgnore:

@@ -22,6 +22,7 @@ func podFields(p *corev1.Pod) fields.Set {
 		"spec.hostNetwork":         strconv.FormatBool(p.Spec.HostNetwork),
 		"status.phase":             string(p.Status.Phase),
 		"status.podIP":             ip,
+		"status.podIPs":            "", // may be asked for, but no pod has it, as in Kubernetes
 		"status.nominatedNodeName": p.Status.NominatedNodeName,
 	}
 }

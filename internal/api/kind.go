@@ -87,6 +87,9 @@ type Kind struct {
 
 	// DeletionFinalizer holds a deleted object until the Master has done what must come first. Empty means nothing must.
 	DeletionFinalizer string
+	// MarkDeleted notes in the status of an object that its deletion has begun, at now, when something holds the object. Nil means
+	// that only the metadata tell.
+	MarkDeleted func(o Object, now metav1.Time)
 	// Owner reports whether the Master looks after what objects of this kind own when they are deleted: then a deletion that
 	// orphans its dependents, or waits for them, waits for the Master.
 	Owner bool

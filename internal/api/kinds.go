@@ -10,6 +10,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -83,6 +84,7 @@ func namespaceRow(k *Kind) {
 	k.ValidateName = validation.NameIsDNSLabel
 	k.Default = on(defaultNamespace)
 	k.PrepareCreate = on(prepareNewNamespace)
+	k.MarkDeleted = func(o Object, _ metav1.Time) { o.(*corev1.Namespace).Status.Phase = corev1.NamespaceTerminating }
 	k.PrepareUpdate = pair(func(updated, old *corev1.Namespace) {
 		updated.Spec.Finalizers, updated.Status = old.Spec.Finalizers, old.Status
 	})

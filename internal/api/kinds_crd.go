@@ -34,6 +34,21 @@ func customResourceDefinitionRow(k *Kind) {
 	k.Columns, k.Cells = customResourceDefinitionColumns(), cells(customResourceDefinitionCells)
 	k.Generation = true
 	k.DeletionFinalizer = apiextensionsv1.CustomResourceCleanupFinalizer
+	k.MarkDeleted = func(o Object, now metav1.Time) {
+		markDefinitionDeleted(o.(*apiextensionsv1.CustomResourceDefinition), now)
+	}
+}
+
+func markDefinitionDeleted(d *apiextensionsv1.CustomResourceDefinition, now metav1.Time) {
+	for _, c := range d.Status.Conditions {
+		if c.Type == apiextensionsv1.Terminating && c.Status == apiextensionsv1.ConditionTrue {
+			return
+		}
+	}
+	d.Status.Conditions = append(d.Status.Conditions, apiextensionsv1.CustomResourceDefinitionCondition{
+		Type: apiextensionsv1.Terminating, Status: apiextensionsv1.ConditionTrue, LastTransitionTime: now,
+		Reason: "InstanceDeletionPending", Message: "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+	})
 }
 
 func defaultCustomResourceDefinition(d *apiextensionsv1.CustomResourceDefinition) {

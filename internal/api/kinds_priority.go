@@ -29,9 +29,15 @@ const (
 	highestUserPriority  = 1_000_000_000
 )
 
-// systemPriorities are the classes that every cluster has.
-func systemPriorities() map[string]int32 {
-	return map[string]int32{"system-cluster-critical": 2 * highestUserPriority, "system-node-critical": 2*highestUserPriority + 1000}
+// SystemPriorityClasses returns new objects for the classes that every cluster has.
+func SystemPriorityClasses() []*schedulingv1.PriorityClass {
+	class := func(name string, value int32, description string) *schedulingv1.PriorityClass {
+		return &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: name}, Value: value, Description: description}
+	}
+	return []*schedulingv1.PriorityClass{
+		class("system-cluster-critical", 2*highestUserPriority, "For what the cluster needs somewhere; it can move to another machine."),
+		class("system-node-critical", 2*highestUserPriority+1000, "For what a machine needs and no other machine can do for it."),
+	}
 }
 
 func validatePriorityClass(c *schedulingv1.PriorityClass) field.ErrorList {
@@ -51,16 +57,18 @@ func validatePriorityClass(c *schedulingv1.PriorityClass) field.ErrorList {
 }
 
 func notSystemPriority(c *schedulingv1.PriorityClass) string {
-	value, ok := systemPriorities()[c.Name]
-	switch {
-	case !ok:
-		return c.Name + " is not a known system priority class"
-	case c.Value != value:
-		return fmt.Sprintf("value of %s PriorityClass must be %d", c.Name, value)
-	case c.GlobalDefault:
-		return fmt.Sprintf("globalDefault of %s PriorityClass must be false", c.Name)
+	for _, known := range SystemPriorityClasses() {
+		switch {
+		case known.Name != c.Name:
+		case c.Value != known.Value:
+			return fmt.Sprintf("value of %s PriorityClass must be %d", c.Name, known.Value)
+		case c.GlobalDefault:
+			return fmt.Sprintf("globalDefault of %s PriorityClass must be false", c.Name)
+		default:
+			return ""
+		}
 	}
-	return ""
+	return c.Name + " is not a known system priority class"
 }
 
 // validatePriorityClassUpdate: pods keep the priority they got, so that it must not change under its name.

@@ -145,25 +145,26 @@ func (g grants) Grants(ctx context.Context, namespace string) ([]auth.Grant, err
 	return all, nil
 }
 
-func ignoreNotFound(err error) error {
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	return err
-}
-
 // rules returns those of the role that a binding names; none if there is no such role.
 func (g grants) rules(ctx context.Context, namespace string, ref rbacv1.RoleRef) ([]rbacv1.PolicyRule, error) {
+	rules, err := g.role(ctx, namespace, ref)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	return rules, err
+}
+
+func (g grants) role(ctx context.Context, namespace string, ref rbacv1.RoleRef) ([]rbacv1.PolicyRule, error) {
 	if ref.Kind == "Role" {
 		o, err := g.local.Get(ctx, api.Roles, client.Key{Namespace: namespace, Name: ref.Name}, anyRevision)
 		if err != nil {
-			return nil, ignoreNotFound(err)
+			return nil, err
 		}
 		return o.(*rbacv1.Role).Rules, nil
 	}
 	o, err := g.local.Get(ctx, api.ClusterRoles, client.Key{Name: ref.Name}, anyRevision)
 	if err != nil {
-		return nil, ignoreNotFound(err)
+		return nil, err
 	}
 	return o.(*rbacv1.ClusterRole).Rules, nil
 }

@@ -118,11 +118,12 @@ func (a *authority) admitObject(ctx context.Context, u *auth.User, r *admission.
 // admitGrant lets nobody give rights that they do not have.
 func (a *authority) admitGrant(ctx context.Context, u *auth.User, o api.Object) error {
 	bind := func(namespace string, ref rbacv1.RoleRef) error {
-		rules, err := grants{a.local}.rules(ctx, namespace, ref)
-		if err != nil {
+		rules, err := grants{a.local}.role(ctx, namespace, ref)
+		missing := apierrors.IsNotFound(err)
+		if err != nil && !missing {
 			return err
 		}
-		return a.authz.CheckBinding(ctx, u, namespace, ref, rules)
+		return a.authz.CheckBinding(ctx, u, namespace, ref, rules, missing)
 	}
 	switch o := o.(type) {
 	case *rbacv1.Role:

@@ -70,6 +70,7 @@ type Plugin interface {
 // Reader is what plugins need of client.Interface.
 type Reader interface {
 	Get(ctx context.Context, k *api.Kind, key client.Key, o client.GetOptions) (api.Object, error)
+	List(ctx context.Context, k *api.Kind, o client.ListOptions) (*client.List, error)
 }
 
 // DefaultEvictionGrace is how long pods stay on a machine that does not answer, unless they say otherwise.
@@ -95,7 +96,7 @@ func New(c Config) Chain {
 	chain := Chain{
 		// These complete objects.
 		serviceAccount{c.Reader},
-		priority{},
+		priority{c.Reader},
 		tolerations{seconds(c.EvictionGrace)},
 		// These only refuse.
 		namespaceLifecycle{c.Reader},

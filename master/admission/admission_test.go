@@ -3,11 +3,13 @@ package admission
 import (
 	"context"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -23,6 +25,16 @@ func (s shelf) Get(_ context.Context, k *api.Kind, key client.Key, _ client.GetO
 		return o, nil
 	}
 	return nil, apierrors.NewNotFound(k.GVR().GroupResource(), key.Name)
+}
+
+func (s shelf) List(_ context.Context, k *api.Kind, _ client.ListOptions) (*client.List, error) {
+	var l client.List
+	for key, o := range s {
+		if strings.HasPrefix(key.Namespace, k.Resource+"/") {
+			l.Items = append(l.Items, o)
+		}
+	}
+	return &l, nil
 }
 
 func (s shelf) put(k *api.Kind, o api.Object) shelf {
@@ -190,10 +202,81 @@ func TestPullSecretsComeFromTheAccount(t *testing.T) {
 	}
 }
 
+func priorityClass(name string, value int32, global bool) *schedulingv1.PriorityClass {
+	return &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: name}, Value: value, GlobalDefault: global}
+}
+
+func TestPriorityComesFromTheClass(t *testing.T) {
+	never := corev1.PreemptNever
+	patient := priorityClass("patient", 7, false)
+	patient.PreemptionPolicy = &never
+	own := newShelf().put(api.PriorityClasses, patient)
+	withDefault := newShelf().put(api.PriorityClasses, priorityClass("high", 9, true)).put(api.PriorityClasses, priorityClass("low", 3, true))
+	for _, c := range []struct {
+		name   string
+		stored shelf
+		class  string
+		want   string
+		value  int32
+		policy corev1.PreemptionPolicy
+	}{
+		{"no class", own, "", "", 0, corev1.PreemptLowerPriority},
+		{"a class of the user's", own, "patient", "patient", 7, corev1.PreemptNever},
+		{"the lowest of several default classes", withDefault, "", "low", 3, corev1.PreemptLowerPriority},
+		{"a class in spite of a default one", withDefault, "high", "high", 9, corev1.PreemptLowerPriority},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := podRequest("default", corev1.PodSpec{PriorityClassName: c.class})
+			chain := New(Config{Reader: c.stored})
+			for range 2 { // the second time it meets its own result
+				if err := chain.Admit(t.Context(), r); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got := r.Object.(*corev1.Pod).Spec
+			if got.PriorityClassName != c.want || *got.Priority != c.value || *got.PreemptionPolicy != c.policy {
+				t.Errorf("class %q, priority %d, %s", got.PriorityClassName, *got.Priority, *got.PreemptionPolicy)
+			}
+		})
+	}
+}
+
+func TestOneDefaultPriorityClass(t *testing.T) {
+	chain := New(Config{Reader: newShelf().put(api.PriorityClasses, priorityClass("a", 1, true))})
+	request := func(c *schedulingv1.PriorityClass) *Request {
+		return &Request{Operation: Create, Kind: api.PriorityClasses, Key: client.Key{Name: c.Name}, Object: c}
+	}
+	if err := chain.Admit(t.Context(), request(priorityClass("b", 1, true))); !apierrors.IsForbidden(err) {
+		t.Errorf("a second default class: %v", err)
+	}
+	for _, c := range []*schedulingv1.PriorityClass{priorityClass("a", 1, true), priorityClass("b", 1, false)} {
+		if err := chain.Admit(t.Context(), request(c)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestReplacedPodsKeepTheirTolerations(t *testing.T) {
+	created := podRequest("default", corev1.PodSpec{})
+	chain := New(Config{Reader: newShelf()})
+	if err := chain.Admit(t.Context(), created); err != nil {
+		t.Fatal(err)
+	}
+	replaced := podRequest("default", corev1.PodSpec{})
+	replaced.Operation, replaced.OldObject = Update, created.Object
+	if err := chain.Admit(t.Context(), replaced); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(created.Object.(*corev1.Pod).Spec.Tolerations, replaced.Object.(*corev1.Pod).Spec.Tolerations); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestUpdateKeepsWhatWasComputed(t *testing.T) {
 	value, policy := int32(0), corev1.PreemptLowerPriority
-	old := &corev1.Pod{Spec: corev1.PodSpec{Priority: &value, PreemptionPolicy: &policy}}
-	r := &Request{Operation: Update, Kind: api.Pods, Object: &corev1.Pod{}, OldObject: old}
+	everything := []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
+	old := &corev1.Pod{Spec: corev1.PodSpec{Priority: &value, PreemptionPolicy: &policy, Tolerations: everything}}
+	r := &Request{Operation: Update, Kind: api.Pods, Object: &corev1.Pod{Spec: corev1.PodSpec{Tolerations: everything}}, OldObject: old}
 	if err := New(Config{Reader: newShelf()}).Admit(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}

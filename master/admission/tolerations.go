@@ -12,7 +12,7 @@ import (
 type tolerations struct{ seconds int64 }
 
 func (p tolerations) Admit(_ context.Context, r *Request) error {
-	if !r.is(api.Pods, Create) {
+	if !r.is(api.Pods, Create) && !r.is(api.Pods, Update) { // who replaces a pod need not repeat what was added
 		return nil
 	}
 	pod := r.Object.(*corev1.Pod)

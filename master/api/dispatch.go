@@ -177,5 +177,8 @@ func verbsOf(k *shoalapi.Kind) []string {
 	if k == shoalapi.Namespaces {
 		return []string{"create", "delete", "get", "list", "patch", "update", "watch"}
 	}
+	if k.Custom != nil { // the order is Kubernetes' too
+		return []string{"delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"}
+	}
 	return []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
 }

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	policyv1beta1 "k8s.io/api/policy/v1beta1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,12 +22,11 @@ import (
 
 // evict deletes a pod on behalf of someone who wants its node empty, if its disruption budget allows it.
 func (s *Server) evict(w http.ResponseWriter, r *request, p writeParams) {
-	got, err := s.decode(w, r, p.validation, policyv1.SchemeGroupVersion.WithKind("Eviction"))
+	ev, err := s.decodeEviction(w, r, p.validation)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	ev := got.(*policyv1.Eviction)
 	if ev.Name != "" && ev.Name != r.Name {
 		s.fail(w, r, badRequest("name in URL does not match name in Eviction object"))
 		return
@@ -50,6 +50,20 @@ func (s *Server) evict(w http.ResponseWriter, r *request, p writeParams) {
 	s.writeObject(w, r, r.format.plain(), http.StatusCreated, &metav1.Status{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusSuccess, Code: http.StatusCreated,
 	})
+}
+
+// decodeEviction reads an Eviction in either version: v1beta1, which old clients send, means the same and is still taken everywhere.
+func (s *Server) decodeEviction(w http.ResponseWriter, r *request, validation string) (*policyv1.Eviction, error) {
+	got, err := s.decode(w, r, validation, policyv1.SchemeGroupVersion.WithKind("Eviction"))
+	if err == nil {
+		return got.(*policyv1.Eviction), nil
+	}
+	old, olderr := s.decode(w, r, validation, policyv1beta1.SchemeGroupVersion.WithKind("Eviction"))
+	if olderr != nil {
+		return nil, err
+	}
+	ev := old.(*policyv1beta1.Eviction)
+	return &policyv1.Eviction{ObjectMeta: ev.ObjectMeta, DeleteOptions: ev.DeleteOptions}, nil
 }
 
 // evictionTries is how often a budget that somebody else writes to is read again.

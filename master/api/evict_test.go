@@ -95,6 +95,19 @@ func TestEvictionWithoutBudget(t *testing.T) {
 	}
 }
 
+// TestEvictionsOfOldClients: kubectl 1.20 drains with policy/v1beta1.
+func TestEvictionsOfOldClients(t *testing.T) {
+	reg, _ := evicting(t)
+	srv := httptest.NewServer(api.New(api.Config{Registry: reg, Auth: everyone{}}))
+	t.Cleanup(srv.Close)
+	for version, want := range map[string]int{"v1beta1": 201, "v1alpha1": 400} {
+		code, body := post(t, srv.URL+"/api/v1/namespaces/ns/pods/a/eviction", `{"kind":"Eviction","apiVersion":"policy/`+version+`","metadata":{"name":"a"},"deleteOptions":{"gracePeriodSeconds":0}}`)
+		if code != want {
+			t.Errorf("%s: %d %s", version, code, body)
+		}
+	}
+}
+
 func TestABudgetStopsEvictions(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -11,18 +11,22 @@ import (
 // CheckRole returns why u may not write a role with these rules: nobody makes a role that can do more than they can, unless they may
 // "escalate". An empty namespace means a ClusterRole.
 func (z *Authorizer) CheckRole(ctx context.Context, u *User, namespace, name string, rules []rbacv1.PolicyRule) error {
-	return z.checkGrant(ctx, u, "escalate", roleOf(namespace, name), rules)
+	return z.checkGrant(ctx, u, "escalate", roleOf(namespace, name), rules, nil)
 }
 
 // CheckBinding returns why u may not bind a role that has these rules: nobody gives away more than they have, unless they may "bind" the
-// role. Namespace is the binding's, empty for a ClusterRoleBinding.
-func (z *Authorizer) CheckBinding(ctx context.Context, u *User, namespace string, ref rbacv1.RoleRef, rules []rbacv1.PolicyRule) error {
+// role. A role that is missing may give anything once somebody makes it. Namespace is the binding's, empty for a ClusterRoleBinding.
+func (z *Authorizer) CheckBinding(ctx context.Context, u *User, namespace string, ref rbacv1.RoleRef, rules []rbacv1.PolicyRule, missing bool) error {
 	role := roleOf("", ref.Name)
 	if ref.Kind == "Role" {
 		role = roleOf(namespace, ref.Name)
 	}
 	role.Namespace = namespace // a ClusterRole may be bound in one namespace, by who may do it there
-	return z.checkGrant(ctx, u, "bind", role, rules)
+	var unknown error
+	if missing {
+		unknown = fmt.Errorf("there is no %s %q, so that nobody knows what it would give", ref.Kind, ref.Name)
+	}
+	return z.checkGrant(ctx, u, "bind", role, rules, unknown)
 }
 
 func roleOf(namespace, name string) Attributes {
@@ -33,13 +37,17 @@ func roleOf(namespace, name string) Attributes {
 	return a
 }
 
-func (z *Authorizer) checkGrant(ctx context.Context, u *User, verb string, role Attributes, rules []rbacv1.PolicyRule) error {
+// checkGrant returns unknown, unless it is nil, to those who may not do verb.
+func (z *Authorizer) checkGrant(ctx context.Context, u *User, verb string, role Attributes, rules []rbacv1.PolicyRule, unknown error) error {
 	if u.In(MastersGroup) {
 		return nil
 	}
 	role.Verb = verb
 	if z.Authorize(ctx, u, &role) == nil {
 		return nil
+	}
+	if unknown != nil {
+		return unknown
 	}
 	own, err := z.Rules(ctx, u, role.Namespace)
 	if err != nil {

@@ -42,9 +42,26 @@ func TestNobodyGrantsWhatTheyLack(t *testing.T) {
 			if err := z.CheckRole(t.Context(), tc.user, "ns", "r", tc.rules); (err == nil) != tc.allowed {
 				t.Errorf("role: %v", err)
 			}
-			if err := z.CheckBinding(t.Context(), tc.user, "ns", rbacv1.RoleRef{Kind: "Role", Name: "r"}, tc.rules); (err == nil) != tc.allowed {
+			if err := z.CheckBinding(t.Context(), tc.user, "ns", rbacv1.RoleRef{Kind: "Role", Name: "r"}, tc.rules, false); (err == nil) != tc.allowed {
 				t.Errorf("binding: %v", err)
 			}
 		})
+	}
+}
+
+// TestNobodyBindsWhatIsNotThere: who makes the role later would give its rights to those who were bound without having them.
+func TestNobodyBindsWhatIsNotThere(t *testing.T) {
+	all := rbacv1.PolicyRule{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"rolebindings", "pods"}}
+	may := rbacv1.PolicyRule{Verbs: []string{"bind"}, APIGroups: []string{rbacv1.GroupName}, Resources: []string{"roles"}}
+	ref := rbacv1.RoleRef{Kind: "Role", Name: "later"}
+	for _, tc := range []struct {
+		user    *User
+		rule    rbacv1.PolicyRule
+		allowed bool
+	}{{jane, all, false}, {jane, may, true}, {admin, all, true}} {
+		z := NewAuthorizer(nil, given{{Subjects: []rbacv1.Subject{{Kind: rbacv1.UserKind, Name: "jane"}}, Rules: []rbacv1.PolicyRule{tc.rule}}})
+		if err := z.CheckBinding(t.Context(), tc.user, "ns", ref, nil, true); (err == nil) != tc.allowed {
+			t.Errorf("%s with %v: %v", tc.user.Name, tc.rule, err)
+		}
 	}
 }

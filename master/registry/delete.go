@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"shoal/consensus/store"
@@ -107,12 +106,12 @@ func (r *Registry) mark(k *api.Kind, old *Entry, o client.DeleteOptions) api.Obj
 		obj.SetDeletionTimestamp(&end)
 		obj.SetDeletionGracePeriodSeconds(&grace)
 	}
-	if first && obj.GetGeneration() > 0 {
+	switch {
+	case k.MarkDeleted != nil:
+		k.MarkDeleted(obj, now)
+		obj.SetDeletionGracePeriodSeconds(nil)
+	case first && obj.GetGeneration() > 0:
 		obj.SetGeneration(obj.GetGeneration() + 1)
-	}
-	if ns, ok := obj.(*corev1.Namespace); ok {
-		ns.Status.Phase = corev1.NamespaceTerminating
-		ns.DeletionGracePeriodSeconds = nil
 	}
 	return obj
 }

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"shoal/consensus/store"
@@ -72,15 +73,23 @@ func (r *Registry) UpdateEntry(ctx context.Context, k *api.Kind, obj api.Object,
 	if err != nil {
 		return nil, false, err
 	}
+	if err := checkName(o.Key, obj); err != nil {
+		return nil, false, err
+	}
 	u := updating{kind: k, key: o.Key, sub: o.Subresource, dryRun: o.DryRun, manager: o.FieldManager}
 	for {
-		e, err = r.update(ctx, u, func(*Entry) (api.Object, error) {
+		e, err = r.update(ctx, u, func(old *Entry) (api.Object, error) {
+			if uid := obj.GetUID(); uid != "" && uid != old.Object.GetUID() {
+				return nil, otherUID(k, o.Key.Name, uid, old.Object.GetUID())
+			}
 			return obj.DeepCopyObject().(api.Object), nil
 		})
-		if !apierrors.IsNotFound(err) || !k.CreateOnUpdate || u.sub != "" || rev != 0 {
+		switch {
+		case !apierrors.IsNotFound(err):
 			return e, false, err
-		}
-		if err := checkName(u.key, obj); err != nil {
+		case obj.GetUID() != "": // it was somebody's object, who should know that it is gone
+			return nil, false, otherUID(k, o.Key.Name, obj.GetUID(), "")
+		case !k.CreateOnUpdate || u.sub != "" || rev != 0:
 			return nil, false, err
 		}
 		obj.SetNamespace(u.key.Namespace)
@@ -250,9 +259,6 @@ func checkIdentity(k *api.Kind, key client.Key, old *Entry, obj api.Object) erro
 	if ns := obj.GetNamespace(); k.Namespaced && ns != "" && ns != key.Namespace {
 		return badRequest("the namespace of the object (%s) does not match the namespace on the request (%s)", ns, key.Namespace)
 	}
-	if uid := obj.GetUID(); uid != "" && uid != old.Object.GetUID() {
-		return conflict(k, key.Name, "Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.Object.GetUID())
-	}
 	rev, err := parseRev(obj.GetResourceVersion())
 	if err != nil {
 		return err
@@ -278,15 +284,24 @@ func checkName(key client.Key, obj api.Object) error {
 	return badRequest("the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), key.Name)
 }
 
-// keepMeta carries over the metadata that only the system changes.
+func otherUID(k *api.Kind, name string, want, is types.UID) error {
+	return conflict(k, name, "Precondition failed: UID in precondition: %v, UID in object meta: %v", want, is)
+}
+
+// keepMeta carries over the metadata that only the system changes. What a client says otherwise is overruled, or left for validation to
+// refuse, as Kubernetes does it field by field.
 func keepMeta(obj, old api.Object) {
-	obj.SetUID(old.GetUID())
-	if t := obj.GetCreationTimestamp(); t.IsZero() {
-		obj.SetCreationTimestamp(old.GetCreationTimestamp())
+	if obj.GetUID() == "" {
+		obj.SetUID(old.GetUID())
 	}
+	obj.SetCreationTimestamp(old.GetCreationTimestamp())
 	obj.SetGeneration(old.GetGeneration())
-	obj.SetDeletionTimestamp(old.GetDeletionTimestamp())
-	obj.SetDeletionGracePeriodSeconds(old.GetDeletionGracePeriodSeconds())
+	if t := old.GetDeletionTimestamp(); t != nil {
+		obj.SetDeletionTimestamp(t)
+	}
+	if obj.GetDeletionGracePeriodSeconds() == nil {
+		obj.SetDeletionGracePeriodSeconds(old.GetDeletionGracePeriodSeconds())
+	}
 	obj.SetSelfLink("")
 	if obj.GetGenerateName() == "" {
 		obj.SetGenerateName(old.GetGenerateName())

@@ -24,6 +24,7 @@ func objectLaws() []law {
 		{"UpdateWithAnOldRevisionIsConflict", updateStale},
 		{"UpdateOfAMissingObjectIsNotFound", updateMissing},
 		{"UpdateOfAnotherUIDIsConflict", updateOtherUID},
+		{"UpdateOfAMissingObjectWithAUIDIsConflict", updateMissingUID},
 		{"AnUpdateThatChangesNothingKeepsTheRevision", updateNothing},
 		{"ArgumentsAreNotChanged", argumentsUnchanged},
 		{"DryRunChangesNothing", dryRun},
@@ -122,6 +123,14 @@ func updateMissing(e *env) {
 func updateOtherUID(e *env) {
 	cm := create(e, api.ConfigMaps, e.configMap("a", "1"))
 	cm.UID, cm.ResourceVersion = "5f7a4c4e-0000-4000-8000-000000000000", ""
+	_, err := e.c.Update(e.ctx, api.ConfigMaps, cm, client.UpdateOptions{})
+	e.wantReason(err, metav1.StatusReasonConflict)
+}
+
+// updateMissingUID: whoever knows the UID means an object that was there, so that "it is another now" is the answer.
+func updateMissingUID(e *env) {
+	cm := e.configMap("none", "1")
+	cm.UID = "5f7a4c4e-0000-4000-8000-000000000000"
 	_, err := e.c.Update(e.ctx, api.ConfigMaps, cm, client.UpdateOptions{})
 	e.wantReason(err, metav1.StatusReasonConflict)
 }

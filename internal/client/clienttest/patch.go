@@ -21,6 +21,7 @@ func patchLaws() []law {
 		{"PatchWithAnOldRevisionIsConflict", patchStale},
 		{"PatchOfAMissingObjectIsNotFound", patchMissing},
 		{"APatchThatIsNoPatchIsBadRequest", patchGarbage},
+		{"APatchMayNotChangeWhoOrWhetherAnObjectIs", patchIdentity},
 		{"PatchOfTheStatusLeavesTheSpec", patchStatus},
 		{"ApplyCreatesAndUpdates", apply},
 		{"ApplyOfAnothersFieldIsConflictUnlessForced", applyConflict},
@@ -103,6 +104,19 @@ func patchGarbage(e *env) {
 	create(e, api.ConfigMaps, e.configMap("a", "1"))
 	_, err := e.patch(api.ConfigMaps, "a", types.MergePatchType, `{"data":`, client.PatchOptions{})
 	e.wantReason(err, metav1.StatusReasonBadRequest)
+}
+
+func patchIdentity(e *env) {
+	was := create(e, api.ConfigMaps, e.configMap("a", "1"))
+	for field, value := range map[string]string{"uid": "5f7a4c4e-0000-4000-8000-000000000000", "deletionTimestamp": "2030-01-01T00:00:00Z"} {
+		_, err := e.patch(api.ConfigMaps, "a", types.MergePatchType, fmt.Sprintf(`{"metadata":{%q:%q}}`, field, value), client.PatchOptions{})
+		e.wantReason(err, metav1.StatusReasonInvalid)
+	}
+	// Ignored, as Kubernetes has it: clients send back what they read somewhere else.
+	e.patchOK(api.ConfigMaps, "a", types.MergePatchType, `{"metadata":{"creationTimestamp":"2001-01-01T00:00:00Z"}}`, client.PatchOptions{})
+	if got := get[*corev1.ConfigMap](e, api.ConfigMaps, "a"); !same(was, got) {
+		e.Fatalf("was %+v\nis  %+v", was, got)
+	}
 }
 
 func patchStatus(e *env) {
