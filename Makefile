@@ -29,7 +29,7 @@ unit: ## pure and package tests
 cluster: ## the tests that race: store, consensus and whole clusters in one process
 	CGO_ENABLED=1 $(GO) test -race ./consensus/... ./gossip/... ./internal/client/... ./internal/testcluster/...
 
-tools: ## the kubectls that the tests judge by
+tools: ## the kubectls and the Helm that the tests judge by
 	@./.ci/tools
 
 faults: build images ## the six faults, five times each, with figures (needs root)

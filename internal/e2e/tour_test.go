@@ -21,36 +21,49 @@ func TestKubectl(t *testing.T) {
 	c := startLab(t, 3)
 	shoal(t, "image", "import", filepath.Join(repo(), "build/images/busybox.tar"))
 	follower := c.others(master(t))[0]
-	steps := tourSteps(t)
 	for _, version := range []string{"1.20", "current"} {
 		t.Run(version, func(t *testing.T) {
-			shell := tourShell(t, filepath.Join(repo(), "build/tools", "kubectl-"+version), follower)
-			if out, err := shell("kubectl create namespace tour"); err != nil {
-				t.Fatal(err, out)
-			}
-			ran := 0
-			for _, s := range steps {
-				if s.only != "" && s.only != version {
-					continue
-				}
-				ran++
-				out, err := shell(s.command)
-				if failed := err != nil; failed != s.fails {
-					t.Errorf("tour.txt:%d: %s: %v\n%s", s.line, s.command, err, out)
-				} else if s.wants != nil && !s.wants.MatchString(strings.TrimRight(out, "\n")+"\n") {
-					t.Errorf("tour.txt:%d: %s\nsaid:\n%s\nwant:\n%s", s.line, s.command, out, s.text)
-				}
-			}
-			t.Logf("%d commands", ran)
+			takeTour(t, "testdata/tour/tour.txt", version, follower, map[string]string{"kubectl": "kubectl-" + version})
 		})
 	}
 }
 
-// tourShell returns what runs a command line in the folder of the tour, with bin as kubectl. It returns all that was said.
-func tourShell(t *testing.T, bin, peer string) func(string) (string, error) {
+// TestHelm installs, upgrades, rolls back and uninstalls a chart with hooks at a follower.
+func TestHelm(t *testing.T) {
+	c := startLab(t, 3)
+	shoal(t, "image", "import", filepath.Join(repo(), "build/images/busybox.tar"))
+	takeTour(t, "testdata/helm/helm.txt", "", c.others(master(t))[0], map[string]string{"kubectl": "kubectl-current", "helm": "helm"})
+}
+
+// takeTour runs the commands of a file in its folder, with tools from build/tools under the names that the file knows.
+func takeTour(t *testing.T, file, version, peer string, tools map[string]string) {
+	shell := tourShell(t, filepath.Dir(file), peer, tools)
+	if out, err := shell("kubectl create namespace tour"); err != nil {
+		t.Fatal(err, out)
+	}
+	ran := 0
+	for _, s := range tourSteps(t, file) {
+		if s.only != "" && s.only != version {
+			continue
+		}
+		ran++
+		out, err := shell(s.command)
+		if failed := err != nil; failed != s.fails {
+			t.Errorf("%s:%d: %s: %v\n%s", file, s.line, s.command, err, out)
+		} else if s.wants != nil && !s.wants.MatchString(strings.TrimRight(out, "\n")+"\n") {
+			t.Errorf("%s:%d: %s\nsaid:\n%s\nwant:\n%s", file, s.line, s.command, out, s.text)
+		}
+	}
+	t.Logf("%d commands", ran)
+}
+
+// tourShell returns what runs a command line in a folder and returns all that was said.
+func tourShell(t *testing.T, dir, peer string, tools map[string]string) func(string) (string, error) {
 	path := t.TempDir()
-	if err := os.Symlink(bin, filepath.Join(path, "kubectl")); err != nil {
-		t.Fatal(err)
+	for name, tool := range tools {
+		if err := os.Symlink(filepath.Join(repo(), "build/tools", tool), filepath.Join(path, name)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	config, err := os.ReadFile(lab.Kubeconfig())
 	if err != nil {
@@ -64,7 +77,7 @@ func tourShell(t *testing.T, bin, peer string) func(string) (string, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, "bash", "-c", line)
-		cmd.Dir = "testdata/tour"
+		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig, "PATH="+path+":"+os.Getenv("PATH"), "HOME="+path)
 		cmd.WaitDelay = time.Second
 		out, err := cmd.CombinedOutput()
@@ -90,10 +103,9 @@ type tourStep struct {
 	wants   *regexp.Regexp // nil: anything
 }
 
-// tourSteps reads the tour, whose first lines explain its form.
-func tourSteps(t *testing.T) []tourStep {
+// tourSteps reads a tour; tour.txt's first lines explain its form.
+func tourSteps(t *testing.T, file string) []tourStep {
 	t.Helper()
-	const file = "testdata/tour/tour.txt"
 	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/fields"
+
 	shoalapi "shoal/internal/api"
 )
 
@@ -140,6 +142,18 @@ func (r *request) resourceVerb(watch bool) string {
 		return "watch"
 	}
 	return "list"
+}
+
+// judged is what the request is authorised as. Who lists or watches a single object, by a field selector, needs the right to no more
+// than that object, as in Kubernetes: nodes follow the ConfigMaps of their pods so.
+func (r *request) judged() *Attributes {
+	a := r.Attributes
+	if (a.Verb == "list" || a.Verb == "watch") && a.Name == "" && strings.Contains(r.URL.RawQuery, "fieldSelector") {
+		if selector, err := fields.ParseSelector(r.query().Get("fieldSelector")); err == nil {
+			a.Name, _ = selector.RequiresExactMatch("metadata.name")
+		}
+	}
+	return &a
 }
 
 // split returns the segments of a path; empty ones at the end are dropped.

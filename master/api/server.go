@@ -209,7 +209,7 @@ func (s *Server) withAuthentication(next handler) handler {
 func (s *Server) withAuthorization(next handler) handler {
 	return func(w http.ResponseWriter, r *request) {
 		if !r.extra() {
-			if err := s.cfg.Auth.Authorize(r.Context(), r.user, &r.Attributes); err != nil {
+			if err := s.cfg.Auth.Authorize(r.Context(), r.user, r.judged()); err != nil {
 				s.fail(w, r, err)
 				return
 			}
