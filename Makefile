@@ -6,7 +6,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: build deps images tools faults demo test unit cluster e2e bench fuzz lint install clean help
+.PHONY: build deps images tools faults compare demo test unit cluster e2e bench fuzz lint install clean help
 
 build: ## build bin/shoal
 	@mkdir -p bin
@@ -29,11 +29,14 @@ unit: ## pure and package tests
 cluster: ## the tests that race: store, consensus and whole clusters in one process
 	CGO_ENABLED=1 $(GO) test -race ./consensus/... ./gossip/... ./internal/client/... ./internal/testcluster/...
 
-tools: ## the kubectls and the Helm that the tests judge by
+tools: ## the kubectls, the Helm and the etcd that the tests judge by
 	@./.ci/tools
 
 faults: build images ## the six faults, five times each, with figures (needs root)
 	SHOAL_FAULT_RUNS=5 $(GO) test -tags e2e -count=1 -timeout 30m -v -run '^TestFaults$$' ./internal/e2e/ | grep -E 'FIGURES|^(---|ok|FAIL|PASS)'
+
+compare: build images tools ## beside etcd: creates, gets, lists and watches with the same clients (needs root)
+	SHOAL_COMPARE=full $(GO) test -tags e2e -count=1 -timeout 30m -v -run '^TestBesideEtcd$$' ./internal/e2e/ | grep -E 'FIGURES|^(---|ok|FAIL|PASS)'
 
 e2e: build images tools ## real processes, containers and packets (needs root)
 	$(GO) test -tags e2e -count=1 -timeout 30m ./internal/e2e/...
