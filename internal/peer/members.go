@@ -111,7 +111,7 @@ func (p *Peer) health() map[consensus.PeerID]consensus.Health {
 
 // isVoter reports whether a peer votes, as far as this peer's configuration of the log says.
 func (p *Peer) isVoter(name string) bool {
-	return slices.Contains(p.raft.Status().Voters, peerID(name))
+	return p.raft.IsVoter(peerID(name))
 }
 
 // role names a peer's part.

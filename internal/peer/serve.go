@@ -24,7 +24,7 @@ const masterWait = 5 * time.Second
 // serve answers HTTP on the mux's connections until ctx ends, and then lets requests under way end for a moment.
 func (p *Peer) serve(ctx context.Context) error {
 	srv := p.httpServer(p.front)
-	if err := http2.ConfigureServer(srv, &http2.Server{MaxConcurrentStreams: 1000}); err != nil {
+	if err := http2.ConfigureServer(srv, streamsUntilSilent(silence)); err != nil {
 		return err
 	}
 	srv.TLSNextProto[protoPeer] = srv.TLSNextProto["h2"]
@@ -32,6 +32,14 @@ func (p *Peer) serve(ctx context.Context) error {
 	g.Go(func() error { return serveUntil(ctx, srv, p.mux.http) })
 	g.Go(func() error { return serveUntil(ctx, p.streamServer(), plain{p.mux.stream}) })
 	return g.Wait()
+}
+
+// silence is after how long a connection that takes nothing, or does not answer when asked whether it is still there, is given up: its
+// watches hold memory, and TCP alone needs a quarter of an hour to tell.
+const silence = 30 * time.Second
+
+func streamsUntilSilent(d time.Duration) *http2.Server {
+	return &http2.Server{MaxConcurrentStreams: 1000, ReadIdleTimeout: d, PingTimeout: d / 2, WriteByteTimeout: d}
 }
 
 func (p *Peer) httpServer(h http.Handler) *http.Server {

@@ -23,6 +23,13 @@ import (
 	"shoal/internal/client"
 )
 
+// doesNotApply is Kubernetes' answer to a patch that cannot be done to the object, with why.
+func doesNotApply(err error) error {
+	st := apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+	st.ErrStatus.Message += ": " + err.Error()
+	return st
+}
+
 // maxPatchOps bounds a JSON patch, whose operations can each copy the whole object.
 const maxPatchOps = 10000
 
@@ -141,11 +148,11 @@ func jsonPatch(was, patch []byte) ([]byte, error) {
 		return nil, badRequest("error decoding patch: %v", err)
 	}
 	if len(ops) > maxPatchOps {
-		return nil, apierrors.NewRequestEntityTooLargeError("the patch has too many operations")
+		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("the patch has %d operations; the most are %d", len(ops), maxPatchOps))
 	}
 	now, err := ops.Apply(was)
 	if err != nil {
-		return nil, apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+		return nil, doesNotApply(err)
 	}
 	return now, nil
 }
@@ -165,7 +172,7 @@ func strategicPatch(was, patch []byte, like runtime.Object) ([]byte, error) {
 		errors.Is(err, mergepatch.ErrUnsupportedStrategicMergePatchFormat):
 		return nil, badRequest("%v", err)
 	case errors.Is(err, mergepatch.ErrNoListOfLists):
-		return nil, apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+		return nil, doesNotApply(err)
 	case err != nil: // a patch that does not fit the type
 		return nil, invalidPatch(string(patch), err)
 	}
