@@ -105,6 +105,7 @@ func (w *worker) startContainer(ctx context.Context, p *corev1.Pod, a action) er
 	if err != nil {
 		return &runtime.Error{Reason: runtime.ReasonConfig, Err: err}
 	}
+	cfg.BesidePid = a.beside
 	run, err := w.n.cfg.Runtime.StartContainer(ctx, cfg)
 	if err != nil {
 		if runtime.Reason(err) == "" {

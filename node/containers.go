@@ -55,7 +55,35 @@ func containerOf(p *corev1.Pod, name string) (c *corev1.Container, init bool) {
 			return &p.Spec.Containers[i], false
 		}
 	}
+	if e := ephemeralOf(p, name); e != nil {
+		return (*corev1.Container)(&e.EphemeralContainerCommon), false
+	}
 	return nil, false
+}
+
+// ephemeralOf returns the ephemeral container of that name, nil when there is none.
+func ephemeralOf(p *corev1.Pod, name string) *corev1.EphemeralContainer {
+	for i := range p.Spec.EphemeralContainers {
+		if p.Spec.EphemeralContainers[i].Name == name {
+			return &p.Spec.EphemeralContainers[i]
+		}
+	}
+	return nil
+}
+
+// look returns what to do for an ephemeral container: it is started once, whatever becomes of the others, and beside the processes of its
+// target when that runs.
+func (o *observed) look(p *corev1.Pod, e *corev1.EphemeralContainer, now time.Time) action {
+	a := o.keep(p, (*corev1.Container)(&e.EphemeralContainerCommon), corev1.RestartPolicyNever, now)
+	if a.verb != start || e.TargetContainerName == "" {
+		return a
+	}
+	target := o.newest(e.TargetContainerName)
+	if target == nil || target.State != runtime.Running {
+		return action{verb: wait}
+	}
+	a.beside = target.Pid
+	return a
 }
 
 func (o *observed) newest(name string) *runtime.Container {

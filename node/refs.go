@@ -246,7 +246,7 @@ func referred(p *corev1.Pod) []refKey {
 			}
 		}
 	}
-	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers, api.EphemeralContainers(p)} {
 		for i := range list {
 			for _, f := range list[i].EnvFrom {
 				if f.ConfigMapRef != nil {

@@ -65,6 +65,9 @@ func status(d desired, o observed, prev *corev1.PodStatus, h host, now time.Time
 	for i := range p.Spec.Containers {
 		s.ContainerStatuses = append(s.ContainerStatuses, o.containerStatus(p, &p.Spec.Containers[i], initialised, false, now))
 	}
+	for i := range p.Spec.EphemeralContainers {
+		s.EphemeralContainerStatuses = append(s.EphemeralContainerStatuses, o.ephemeralStatus(p, &p.Spec.EphemeralContainers[i], now))
+	}
 	s.Phase = phase(p, o, initialised)
 	s.Conditions = conditions(p, o, s, initialised)
 	return mergeStatus(s, prev)
@@ -177,7 +180,6 @@ func mergeStatus(want, prev *corev1.PodStatus) *corev1.PodStatus {
 	}
 	s.NominatedNodeName = prev.NominatedNodeName
 	s.Resize, s.ResourceClaimStatuses = prev.Resize, prev.ResourceClaimStatuses
-	s.EphemeralContainerStatuses = prev.EphemeralContainerStatuses
 	if s.StartTime == nil {
 		s.StartTime = prev.StartTime
 	}

@@ -59,6 +59,13 @@ func (o *observed) containerStatus(p *corev1.Pod, c *corev1.Container, initialis
 	return cs
 }
 
+// ephemeralStatus computes the status of an ephemeral container, which nobody waits for: it is never ready.
+func (o *observed) ephemeralStatus(p *corev1.Pod, e *corev1.EphemeralContainer, now time.Time) corev1.ContainerStatus {
+	cs := o.containerStatus(p, (*corev1.Container)(&e.EphemeralContainerCommon), true, false, now)
+	cs.Ready, cs.Started = false, nil
+	return cs
+}
+
 // waiting says why a container that has never run does not.
 func (o *observed) waiting(p *corev1.Pod, c *corev1.Container, initialised bool, now time.Time) *corev1.ContainerStateWaiting {
 	if !initialised {
@@ -67,7 +74,7 @@ func (o *observed) waiting(p *corev1.Pod, c *corev1.Container, initialised bool,
 	if w := o.startFailure(c, now); w != nil {
 		return w
 	}
-	if _, init := containerOf(p, c.Name); !init && len(p.Spec.InitContainers) > 0 {
+	if _, init := containerOf(p, c.Name); !init && len(p.Spec.InitContainers) > 0 && ephemeralOf(p, c.Name) == nil {
 		return &corev1.ContainerStateWaiting{Reason: reasonInitializing}
 	}
 	return &corev1.ContainerStateWaiting{Reason: reasonCreating}
@@ -91,6 +98,8 @@ func (o *observed) waitingAgain(p *corev1.Pod, c *corev1.Container, r *runtime.C
 	switch {
 	case init && api.IsSidecar(c):
 		policy = corev1.RestartPolicyAlways
+	case ephemeralOf(p, c.Name) != nil:
+		policy = corev1.RestartPolicyNever
 	case init && policy == corev1.RestartPolicyAlways:
 		policy = corev1.RestartPolicyOnFailure
 	}

@@ -34,6 +34,7 @@ type action struct {
 	name    string              // start: the container
 	attempt int                 // start
 	streak  int                 // start: how many quick ends came before
+	beside  int                 // start: a process whose process namespace the container joins; 0 for none
 	grace   time.Duration       // stop
 	whole   bool                // stop: all of the pod stops, within one grace period
 	reason  string              // stop: an Event's message; finish: the pod's reason
@@ -218,6 +219,13 @@ func advance(p *corev1.Pod, o observed, now time.Time) action {
 		return o.retried("network", action{verb: attach}, now)
 	}
 	next := action{verb: wait}
+	for i := range p.Spec.EphemeralContainers { // first, because what they are for may be the others' not starting
+		a := o.look(p, &p.Spec.EphemeralContainers[i], now)
+		if a.verb != wait {
+			return a
+		}
+		next = sooner(next, a)
+	}
 	began := o.appsBegan(p)
 	for i := range p.Spec.InitContainers {
 		c := &p.Spec.InitContainers[i]

@@ -112,6 +112,11 @@ type Subresource struct {
 	Group string // of Kind when it differs from the row's
 	Kind  string
 	Verbs []string
+	// Copy takes over the only thing that an update through the subresource may change; everything else, metadata too, stays as it is stored.
+	// Nil for status, approval and what is no part of the object.
+	Copy func(to, from Object)
+	// Validate checks such an update.
+	Validate func(updated, old Object) field.ErrorList
 }
 
 // GVR returns the kind's group, version and resource.
@@ -142,6 +147,16 @@ func (k *Kind) validateFinalizers(o Object) field.ErrorList {
 		errs = append(errs, ownedFinalizer(name, field.NewPath("metadata", "finalizers").Index(i))...)
 	}
 	return errs
+}
+
+// Part returns the subresource of that name if it is a part of the object with rules of its own, else nil.
+func (k *Kind) Part(name string) *Subresource {
+	for i := range k.Subresources {
+		if s := &k.Subresources[i]; s.Name == name && s.Copy != nil {
+			return s
+		}
+	}
+	return nil
 }
 
 // HasSubresource reports whether name is served below the kind's objects.

@@ -110,6 +110,11 @@ func podRow(k *Kind) {
 	k.Subresources = []Subresource{
 		{Name: "attach", Kind: "PodAttachOptions", Verbs: connect},
 		{Name: "binding", Kind: "Binding", Verbs: []string{"create"}},
+		{
+			Name: "ephemeralcontainers", Kind: "Pod", Verbs: statusVerbs(),
+			Copy:     pair(func(to, from *corev1.Pod) { to.Spec.EphemeralContainers = from.Spec.EphemeralContainers }),
+			Validate: compare(validateEphemeralUpdate),
+		},
 		{Name: "eviction", Group: policyv1.GroupName, Kind: "Eviction", Verbs: []string{"create"}},
 		{Name: "exec", Kind: "PodExecOptions", Verbs: connect},
 		{Name: "log", Kind: "Pod", Verbs: []string{"get"}},

@@ -49,10 +49,7 @@ func validateContainers(s *corev1.PodSpec, volumes map[string]*corev1.Volume, at
 		}
 		errs = append(errs, validateInit(c, at)...)
 	}
-	for i := range s.EphemeralContainers {
-		c, at := corev1.Container(s.EphemeralContainers[i].EphemeralContainerCommon), at.Child("ephemeralContainers").Index(i)
-		errs = append(errs, shared.validate(&c, at)...)
-	}
+	errs = append(errs, shared.validateEphemeral(s, at)...)
 	if s.HostNetwork {
 		errs = append(errs, hostPortsMatch(s.Containers, at.Child("containers"))...)
 		errs = append(errs, hostPortsMatch(s.InitContainers, at.Child("initContainers"))...)

@@ -32,6 +32,7 @@ func knownDifferences() map[string]string {
 		"patch/strat-replace-map":                    library,
 		"patch/strat-delete-primitive":               library,
 		"apply/dep-dup-key":                          notOurFault,
+		"pod-subresources/ephemeral":                 newer,
 		"status-others/create-PersistentVolumeClaim": plugin,
 	}
 }

@@ -36,6 +36,9 @@ func (r *Registry) Get(ctx context.Context, k *api.Kind, key client.Key, o clien
 	case "scale":
 		return ScaleOf(k, e.Object)
 	}
+	if k.Part(o.Subresource) != nil {
+		return e.Object, nil
+	}
 	return nil, notFound(k, key.Name)
 }
 

@@ -20,6 +20,13 @@ func prepareUpdate(k *api.Kind, updated, old api.Object, sub string) api.Object 
 	case "binding":
 		return updated
 	}
+	if part := k.Part(sub); part != nil {
+		out := old.DeepCopyObject().(api.Object)
+		out.SetResourceVersion(updated.GetResourceVersion())
+		out.SetManagedFields(updated.GetManagedFields())
+		part.Copy(out, updated)
+		return out
+	}
 	if k.PrepareUpdate != nil {
 		k.PrepareUpdate(updated, old)
 	}

@@ -172,7 +172,7 @@ func (r *Registry) tryUpdate(ctx context.Context, u updating, skey store.Key, ol
 	if err != nil {
 		return nil, false, err
 	}
-	if u.sub == "" && raisesGeneration(u.kind, obj, old.Object) {
+	if (u.sub == "" || u.kind.Part(u.sub) != nil) && raisesGeneration(u.kind, obj, old.Object) {
 		obj.SetGeneration(old.Object.GetGeneration() + 1)
 	}
 	plain, err := encodeStored(u.kind, obj)
@@ -238,10 +238,12 @@ func (r *Registry) prepare(ctx context.Context, u updating, old *Entry, obj api.
 		return nil, err
 	}
 	obj.SetResourceVersion(old.Rev.String()) // so that the metadata check has one
-	errs := k.ValidateMetaUpdate(obj, old.Object)
+	errs, part := k.ValidateMetaUpdate(obj, old.Object), k.Part(u.sub)
 	switch {
 	case (u.sub == "status" || u.sub == "approval") && k.ValidateStatus != nil:
 		errs = append(errs, k.ValidateStatus(obj, old.Object)...)
+	case part != nil && part.Validate != nil:
+		errs = append(errs, part.Validate(obj, old.Object)...)
 	case u.sub == "" && k.ValidateUpdate != nil:
 		errs = append(errs, k.ValidateUpdate(obj, old.Object)...)
 	}

@@ -159,6 +159,7 @@ type ContainerConfig struct {
 	HostPID         bool
 	HostIPC         bool
 	SharePID        bool
+	BesidePid       int    // a process whose PID namespace is joined; 0 for none
 	TerminationPath string // file in the host that is mounted as the termination message path; empty for none
 }
 

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"shoal/internal/api"
 	"shoal/node/runtime"
 )
 
@@ -145,7 +146,7 @@ func (s *server) authorise(r *http.Request, namespace, name, sub string) error {
 // container returns the name of the container that a request is about.
 func container(p *corev1.Pod, name string) (string, error) {
 	var names []string
-	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers, api.EphemeralContainers(p)} {
 		for i := range list {
 			if list[i].Name == name {
 				return name, nil

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/cri-streaming/pkg/streaming/portforward"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 
+	"shoal/internal/api"
 	"shoal/node/runtime"
 )
 
@@ -57,8 +59,8 @@ func (s *server) serveAttach(w http.ResponseWriter, r *http.Request, p *corev1.P
 	if err != nil {
 		return err
 	}
-	for i := range p.Spec.Containers {
-		if c := &p.Spec.Containers[i]; c.Name == name {
+	for _, c := range slices.Concat(p.Spec.Containers, api.EphemeralContainers(p)) {
+		if c.Name == name {
 			if o.TTY = c.TTY; c.TTY {
 				o.Stderr = false
 			}

@@ -109,6 +109,7 @@ var cases = []struct {
 		"apply/pod-status-managed", "apply/pod-status-managed2", "apply/post-default-manager", "apply/post-managed", "apply/put-managed",
 	}},
 	{"since 1.22 whoever scales through the subresource owns the replicas", []string{"apply/dep-final", "apply/status"}},
+	{"ephemeral containers are served since 1.25", []string{"pod-subresources/ephemeral"}},
 	{"pods have a generation of their own since 1.33", []string{"default-pod/client-set-meta"}},
 	{noTokens, []string{"default-pod/volumes"}},
 	{taints, []string{"default-node/taints", "patch-more/node"}},

@@ -119,6 +119,8 @@ func namespaces(c runtime.ContainerConfig, s sandbox.Sandbox) []specs.LinuxNames
 	}
 	switch {
 	case c.HostPID:
+	case c.BesidePid > 0:
+		out = append(out, specs.LinuxNamespace{Type: specs.PIDNamespace, Path: fmt.Sprintf("/proc/%d/ns/pid", c.BesidePid)})
 	case s.Namespaces["pid"] != "":
 		out = append(out, specs.LinuxNamespace{Type: specs.PIDNamespace, Path: s.Namespaces["pid"]})
 	default:
