@@ -377,7 +377,9 @@ func (k *shoalKept) watch(ctx context.Context, client int, created func(), f fun
 	if err != nil {
 		return err
 	}
-	var l struct{ Metadata struct{ ResourceVersion string } }
+	var l struct {
+		Metadata struct{ ResourceVersion string }
+	}
 	err = json.NewDecoder(first.Body).Decode(&l)
 	first.Body.Close()
 	if err != nil {

@@ -50,19 +50,18 @@ func TestSilentClientsAreGivenUp(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer l.Close()
 			begun, over := make(chan struct{}), make(chan struct{})
-			go func() {
-				conn, err := l.Accept()
-				if err != nil {
-					return
-				}
-				streamsUntilSilent(50*time.Millisecond).ServeConn(conn, &http2.ServeConnOpts{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					defer close(over)
-					close(begun)
-					c.handler(w, r)
-				})})
-			}()
+			srv := &http.Server{Protocols: new(http.Protocols), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				defer close(over)
+				close(begun)
+				c.handler(w, r)
+			})}
+			srv.Protocols.SetUnencryptedHTTP2(true)
+			if err := http2.ConfigureServer(srv, streamsUntilSilent(50*time.Millisecond)); err != nil {
+				t.Fatal(err)
+			}
+			go func() { _ = srv.Serve(l) }() // until it is closed
+			defer srv.Close()
 			conn, err := net.Dial("tcp", l.Addr().String())
 			if err != nil {
 				t.Fatal(err)

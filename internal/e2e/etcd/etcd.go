@@ -104,7 +104,10 @@ func (c *Cluster) await(ctx context.Context, m *Member) error {
 		case ctx.Err() != nil:
 			return err
 		}
-		time.Sleep(50 * time.Millisecond)
+		select { // it cannot be watched before it answers
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+		}
 	}
 }
 

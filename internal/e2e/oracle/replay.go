@@ -65,9 +65,17 @@ func (s *Server) makeNamespace(ctx context.Context, name string) error {
 		if err != nil || code == http.StatusOK {
 			return err
 		}
-		time.Sleep(10 * time.Millisecond)
+		pause(ctx, 10*time.Millisecond)
 	}
 	return ctx.Err()
+}
+
+// pause waits where the recording did, or where there is nothing to wait for.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
 }
 
 var jsonBody = map[string]string{"Content-Type": "application/json"}
@@ -147,7 +155,7 @@ func (r *replay) run(ctx context.Context, c *Case) (*Answer, error) {
 		}
 	}
 	if c.Sleep > 0 {
-		time.Sleep(time.Duration(c.Sleep * float64(time.Second)))
+		pause(ctx, time.Duration(c.Sleep*float64(time.Second)))
 	}
 	code, header, said, err := r.do(ctx, c.Request.Method, path, query, headers, body, r.fill(c.Request.Auth))
 	if err != nil {
