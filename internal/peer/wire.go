@@ -104,22 +104,9 @@ func (p *Peer) wireAPI() {
 	p.authority = newAuthority(p, &accounts.rules)
 	chain = admission.New(admission.Config{Reader: p.registry, EvictionGrace: p.cfg.Timeouts.EvictionGrace, NodeRestriction: p.authority})
 	p.api = masterapi.New(masterapi.Config{
-		Registry: p.registry, Auth: p.authority, Peers: peers{p}, Streams: podStreams{p}, Usage: p.usage, Accounts: accounts, Extra: p.extra(), Ready: p.readiness,
+		Registry: p.registry, Auth: p.authority, Peers: peers{p}, Streams: podStreams{p}, Usage: p.usage, Accounts: accounts, Extra: p.extra(), Checks: p.checks(), Metrics: p.writeMetrics,
 		Version: p.version, Now: p.now, Logger: p.log,
 	})
-}
-
-// readiness says what keeps this peer from serving.
-func (p *Peer) readiness() error {
-	select {
-	case <-p.raft.Ready():
-	default:
-		return failf(http.StatusServiceUnavailable, "the log is being loaded")
-	}
-	if _, ok := p.raft.Leader(); !ok {
-		return failf(http.StatusServiceUnavailable, "no Master is known")
-	}
-	return nil
 }
 
 // caller is how consensus asks other peers.

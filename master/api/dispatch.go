@@ -44,6 +44,8 @@ func (s *Server) other(w http.ResponseWriter, r *request) {
 		s.serveVersion(w, r)
 	case "healthz", "livez", "readyz":
 		s.serveHealth(w, r, parts)
+	case "metrics":
+		s.serveInstruments(w)
 	case "openapi":
 		s.serveOpenAPI(w, r)
 	case ".well-known", "openid":

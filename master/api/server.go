@@ -7,6 +7,7 @@ package api
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -40,8 +41,10 @@ type Config struct {
 	Accounts Accounts
 	// Extra serves the paths below /shoal/. It is asked after authentication and authorises by itself.
 	Extra http.Handler
-	// Ready returns what keeps this peer from being ready; nil means nothing.
-	Ready   func() error
+	// Checks are what /livez and /readyz ask, besides whether this server answers at all.
+	Checks []Check
+	// Metrics writes more of what /metrics shows; see WriteMetric. Nil means there is no more.
+	Metrics func(w io.Writer)
 	Version string // of Shoal; /version names it behind Kubernetes'
 	Now     func() time.Time
 	Logger  *slog.Logger
@@ -126,6 +129,7 @@ type Server struct {
 	documents atomic.Pointer[discovery]
 	openapi   *openapi.OpenAPI
 	quorum    quorum
+	counts    *instruments
 	asking    singleflight.Group // for Usage, by node
 	handle    handler
 }
@@ -147,13 +151,10 @@ func New(c Config) *Server {
 	if c.Dial == nil {
 		c.Dial = (&net.Dialer{Timeout: 30 * time.Second}).DialContext // as Kubernetes: the machine may be off
 	}
-	if c.Ready == nil {
-		c.Ready = func() error { return nil }
-	}
 	scheme := shoalapi.NewScheme()
 	s := &Server{
 		cfg: c, log: c.Logger.With("component", "api"),
-		reg: c.Registry, codecs: shoalapi.NewCodecs(scheme),
+		reg: c.Registry, codecs: shoalapi.NewCodecs(scheme), counts: newInstruments(),
 	}
 	s.openapi = openapi.New(openapi.Config{
 		Scheme: scheme,
@@ -168,6 +169,7 @@ func New(c Config) *Server {
 	s.handle = s.withForward(s.handle)
 	s.handle = s.withAuthorization(s.handle)
 	s.handle = s.withAuthentication(s.handle)
+	s.handle = s.withInstruments(s.handle)
 	s.handle = s.withRequestInfo(s.handle)
 	s.handle = s.withRecovery(s.handle)
 	return s

@@ -25,6 +25,9 @@ func Builtin() []Grant {
 			},
 			rule("authentication.k8s.io", []string{"create"}, "selfsubjectreviews"),
 		}},
+		{Subjects: groups("system:monitoring"), Rules: []rbacv1.PolicyRule{
+			paths("/metrics", "/healthz", "/healthz/*", "/livez", "/livez/*", "/readyz", "/readyz/*"),
+		}},
 		{Subjects: groups(AuthenticatedGroup, UnauthenticatedGroup), Rules: []rbacv1.PolicyRule{
 			paths("/healthz", "/livez", "/readyz", "/version", "/version/"),
 		}},
