@@ -110,7 +110,11 @@ func (r *Registry) applyPatch(ctx context.Context, k *api.Kind, key client.Key, 
 		wanted.Object = map[string]any{}
 	}
 	if o.Subresource == "scale" {
-		return nil, badRequest("server-side apply of a scale is not supported: patch it instead")
+		scaled, err := scaleApplied(k, key, wanted)
+		if err != nil {
+			return nil, err
+		}
+		wanted = scaled
 	}
 	if err := checkApplied(k, key, wanted); err != nil {
 		return nil, err
@@ -170,6 +174,9 @@ func (r *Registry) applyOnce(ctx context.Context, k *api.Kind, key client.Key, w
 		return r.applyNew(ctx, k, key, wanted, merge, o)
 	}
 	u := updating{kind: k, key: key, sub: o.Subresource, dryRun: o.DryRun, manager: o.FieldManager, tracked: true}
+	if u.sub == "scale" { // its part of the object, owned under the subresource's name
+		u.sub = ""
+	}
 	e, err := r.update(ctx, u, func(old *Entry) (api.Object, error) {
 		if rv := wanted.GetResourceVersion(); rv != "" && rv != old.Rev.String() {
 			return nil, stale(k, key.Name)
@@ -179,7 +186,11 @@ func (r *Registry) applyOnce(ctx context.Context, k *api.Kind, key client.Key, w
 	if err != nil {
 		return nil, err
 	}
-	return &Patched{Entry: e}, nil
+	out := &Patched{Entry: e}
+	if o.Subresource == "scale" {
+		out.Scale, err = ScaleOf(k, e.Object)
+	}
+	return out, err
 }
 
 func (r *Registry) applyNew(ctx context.Context, k *api.Kind, key client.Key, wanted *unstructured.Unstructured,

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -25,6 +26,7 @@ func patchLaws() []law {
 		{"PatchOfTheStatusLeavesTheSpec", patchStatus},
 		{"ApplyCreatesAndUpdates", apply},
 		{"ApplyOfAnothersFieldIsConflictUnlessForced", applyConflict},
+		{"ApplyOfAScaleOwnsTheReplicasAndNothingElse", applyScale},
 	}
 }
 
@@ -154,5 +156,41 @@ func applyConflict(e *env) {
 	out := e.patchOK(api.ConfigMaps, "a", types.ApplyPatchType, e.applyBody("2"), client.PatchOptions{FieldManager: "second", Force: true})
 	if out.(*corev1.ConfigMap).Data["v"] != "2" {
 		e.Fatalf("forced to %+v", out)
+	}
+}
+
+func applyScale(e *env) {
+	body := func(spec string) string {
+		return fmt.Sprintf(`{"apiVersion":"v1","kind":"ReplicationController","metadata":{"name":"a","namespace":%q},"spec":{%s"selector":{"app":"a"},"template":{"metadata":{"labels":{"app":"a"}},"spec":{"containers":[{"name":"c","image":"i"}]}}}}`, e.ns, spec)
+	}
+	scale := func(replicas int, o client.PatchOptions) error {
+		o.Subresource = "scale"
+		out, err := e.c.Patch(e.ctx, api.ReplicationControllers, e.key("a"), client.Patch{Type: types.ApplyPatchType, Data: fmt.Appendf(nil,
+			`{"apiVersion":"autoscaling/v1","kind":"Scale","metadata":{"name":"a","namespace":%q},"spec":{"replicas":%d}}`, e.ns, replicas)}, o)
+		if err != nil {
+			return err
+		}
+		if s, ok := out.(*autoscalingv1.Scale); !ok || int(s.Spec.Replicas) != replicas {
+			e.Errorf("answered %#v", out)
+		}
+		return nil
+	}
+	e.patchOK(api.ReplicationControllers, "a", types.ApplyPatchType, body(`"replicas":0,`), client.PatchOptions{FieldManager: "maker"})
+	e.wantReason(scale(1, client.PatchOptions{FieldManager: "scaler"}), metav1.StatusReasonConflict)
+	if err := scale(0, client.PatchOptions{FieldManager: "scaler", Force: true}); err != nil {
+		e.Fatal(err)
+	}
+	// The same manager's other fields are not given up by applying the scale.
+	if err := scale(0, client.PatchOptions{FieldManager: "maker"}); err != nil {
+		e.Fatal(err)
+	}
+	rc := get[*corev1.ReplicationController](e, api.ReplicationControllers, "a")
+	if rc.Spec.Selector["app"] != "a" || len(rc.Spec.Template.Spec.Containers) != 1 || *rc.Spec.Replicas != 0 {
+		e.Errorf("now %+v", rc.Spec)
+	}
+	// Who makes the object may leave the number to who scales it.
+	e.patchOK(api.ReplicationControllers, "a", types.ApplyPatchType, body(""), client.PatchOptions{FieldManager: "maker"})
+	if rc := get[*corev1.ReplicationController](e, api.ReplicationControllers, "a"); *rc.Spec.Replicas != 0 {
+		e.Errorf("%d replicas", *rc.Spec.Replicas)
 	}
 }
