@@ -95,7 +95,10 @@ func namespaceRow(k *Kind) {
 }
 
 func nodeRow(k *Kind) {
-	k.Subresources = []Subresource{{Name: "status", Kind: "Node", Verbs: statusVerbs()}}
+	k.Subresources = []Subresource{
+		{Name: "proxy", Kind: "NodeProxyOptions", Verbs: proxyVerbs()},
+		{Name: "status", Kind: "Node", Verbs: statusVerbs()},
+	}
 	k.Default = on(defaultNode)
 	k.PrepareUpdate = pair(func(updated, old *corev1.Node) { updated.Status = old.Status })
 	k.Validate, k.ValidateUpdate, k.ValidateStatus = check(validateNode), compare(validateNodeUpdate), compare(validateNodeStatus)

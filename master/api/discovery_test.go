@@ -19,7 +19,7 @@ import (
 // notServed are the resources of a real server's lists that this one does not have.
 func notServed() []string {
 	return []string{
-		"componentstatuses", "nodes/proxy", "pods/proxy", "services/proxy", "pods/ephemeralcontainers", "serviceaccounts/token",
+		"componentstatuses", "serviceaccounts/token",
 	}
 }
 

@@ -69,7 +69,7 @@ func badRequest(format string, args ...any) error {
 func internalError(message string) error { return apierrors.NewInternalError(errors.New(message)) }
 
 // notServed is the answer to paths that no kind has.
-func notServed() error {
+func notServed() *apierrors.StatusError {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusNotFound, Reason: metav1.StatusReasonNotFound,
 		Message: "the server could not find the requested resource", Details: &metav1.StatusDetails{},

@@ -24,7 +24,7 @@ import (
 
 // proxied reports whether what is below a subresource is another server's.
 func proxied(resource, sub string) bool {
-	return sub == "proxy" && (resource == "pods" || resource == "services")
+	return sub == "proxy" && (resource == "pods" || resource == "services" || resource == "nodes")
 }
 
 // serveProxy passes a request on.
@@ -34,6 +34,10 @@ func (s *Server) serveProxy(w http.ResponseWriter, r *request) {
 		return
 	}
 	r.format = format{media: mediaJSON} // of errors; all else has the format that the other server gives it
+	if r.kind == shoalapi.Nodes {
+		s.serveNode(w, r)
+		return
+	}
 	scheme, name, port, ok := splitProxyName(r.Name)
 	if !ok {
 		s.fail(w, r, badRequest("invalid %s request %q: it must be NAME, NAME:PORT, http:NAME:PORT or https:NAME:PORT", strings.TrimSuffix(r.Resource, "s"), r.Name))

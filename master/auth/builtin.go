@@ -49,7 +49,7 @@ func nodeRules() []rbacv1.PolicyRule {
 		rule("", writeVerbs, "events"),
 		rule("events.k8s.io", writeVerbs, "events"),
 		rule("node.k8s.io", readVerbs, "runtimeclasses"),
-		paths("/stats/summary"), // of every machine: whichever peer is asked for metrics asks them
+		paths("/stats/summary", "/metrics"), // of every machine: whichever peer is asked asks them
 	}
 }
 

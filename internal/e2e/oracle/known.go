@@ -21,22 +21,38 @@ var rules = []rule{
 	in(`\.columnDefinitions\[\d+\]\.description$`, ``, "the descriptions of columns are those of today's API"),
 	in(`\.columnDefinitions\[3\]\.type$`, `^"integer"$`, restarts),
 	in(`\.rows\[\d+\]\.cells\[3\]$`, `^\d+$`, restarts),
-	in(`\.tolerations\[\d\]\.tolerationSeconds$`, `^300$`, "pods leave a silent machine after seconds here (timeouts.eviction_grace), not after five minutes"),
+	in(`\.tolerations\[\d\]\.tolerationSeconds$`, `^300$`, eviction),
 	in(`\.volumes$|\.volumeMounts$`, `kube-api-access-|/serviceaccount"`, noTokens),
 	in(`\.matchLabels\.controller-uid$`, ``, "1.27: jobs select by batch.kubernetes.io/controller-uid"),
 	in(`\.singularName$`, `^""$`, "1.27: discovery tells the singular names"),
 	in(`\.storageVersionHash$`, ``, "the stored version is another, and so is its hash"),
-	in(`\.finalizers$`, `-protection"`, "what is in use is not protected yet: nothing uses volumes"),
+	in(`\.finalizers$`, `-protection"`, protection),
 	in(`\.taints$`, `node\.kubernetes\.io/not-ready`, taints),
 }
 
 const (
 	restarts  = "1.22: RESTARTS is text and says when the last one was"
-	noTokens  = "no token of the service account is mounted into pods yet"
 	alive     = "controllers run here, and the cluster has nodes"
 	groupGoes = "a definition may go a moment later, and its group with it"
 	taints    = "a new node is not tainted by admission: the Master taints it when it is not ready"
 )
+
+// What Shoal does otherwise than any Kubernetes, for now or on purpose.
+const (
+	eviction   = "pods leave a silent machine after seconds here (timeouts.eviction_grace), not after five minutes"
+	explained  = "who may do what is not explained, and everybody's rules are in fewer roles"
+	managers   = "managedFields are kept only for objects that were applied once; before, a field belongs to before-first-apply"
+	noTokens   = "no token of the service account is mounted into pods yet"
+	podCIDR    = "the podCIDR of a node comes from the Master and cannot be set"
+	protection = "what is in use is not protected yet: nothing uses volumes"
+	quotas     = "nothing counts what a quota limits yet"
+	wildcard   = "a type with a wildcard is taken"
+)
+
+var own = []string{eviction, explained, managers, noTokens, podCIDR, protection, quotas, taints, wildcard}
+
+// Own reports whether a reason is Shoal's own, and not a newer Kubernetes or another cluster.
+func Own(why string) bool { return slices.Contains(own, why) }
 
 var racy = []string{alive, groupGoes}
 
@@ -59,7 +75,7 @@ var cases = []struct {
 		"table-hpa2/create", "table-hpa2/table-get", "table-hpa2/table-list", "table-hpa2/table-list-empty", "table-workloads/hpa-as-v2",
 		"table-workloads/hpa-table-v2", "unknown/GET /apis/batch/v1beta1", "unknown/GET /apis/discovery.k8s.io/v1beta1", "unknown/GET /apis/policy/v1beta1",
 	}},
-	{"groups that are gone since, or that are not served: apiregistration, flowcontrol, nodes/proxy and k3s's own", []string{
+	{"groups that are gone since, or that are not served: apiregistration, flowcontrol and k3s's own", []string{
 		"auth/sa-apis", "discovery//apis/apiregistration.k8s.io/v1", "discovery//apis/flowcontrol.apiserver.k8s.io/v1beta1",
 		"discovery/apis application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
 		"discovery/v1 application/json;as=APIGroupDiscoveryList;v=v2;g=apidiscovery.k8s.io,application/json",
@@ -100,12 +116,12 @@ var cases = []struct {
 	{"since 1.25 only a Service of type LoadBalancer has ingress", []string{"status-others/get-Service", "status-others/put-Service", "status-others/svc-bad-ip"}},
 	{"since 1.25 a claim without a class may be given one", []string{"immutable-persistentvolumeclaim/class"}},
 	{"since 1.27 a Job is complete only with SuccessCriteriaMet", []string{"table-workloads/job-done"}},
-	{"the podCIDR of a node comes from the Master and cannot be set", []string{"immutable-node/podcidr"}},
+	{podCIDR, []string{"immutable-node/podcidr"}},
 	{"newer servers select by this field", []string{
 		"fieldselectors/Pod spec.hostNetwork=false", "fieldselectors/Service spec.clusterIP=None", "fieldselectors/Service spec.type=ClusterIP",
 	}},
 	{"what the library makes of this directive changed since", []string{"patch/strat-delete-primitive", "patch/strat-replace-map"}},
-	{"managedFields are kept only for objects that were applied once; before, a field belongs to before-first-apply", []string{
+	{managers, []string{
 		"apply/pod-status-managed", "apply/pod-status-managed2", "apply/post-default-manager", "apply/post-managed", "apply/put-managed",
 	}},
 	{"since 1.22 whoever scales through the subresource owns the replicas", []string{"apply/dep-final", "apply/status"}},
@@ -113,7 +129,7 @@ var cases = []struct {
 	{"pods have a generation of their own since 1.33", []string{"default-pod/client-set-meta"}},
 	{noTokens, []string{"default-pod/volumes"}},
 	{taints, []string{"default-node/taints", "patch-more/node"}},
-	{"nothing counts what a quota limits yet", []string{
+	{quotas, []string{
 		"quota/cm-exceeds", "quota/pod-no-request", "quota/pod-ok", "quota/pod-second", "quota/pod-too-big", "quota/svc-nodeport", "quota/used",
 	}},
 	{alive, []string{
@@ -127,11 +143,11 @@ var cases = []struct {
 	}},
 	{"the error says more", []string{"auth/review-audience", "auth/review-bad"}},
 	{"anybody may ask for health and version, as with Kubernetes' default settings", []string{"auth/anon-healthz", "auth/anon-version"}},
-	{"who may do what is not explained, and everybody's rules are in fewer roles", []string{"auth/rules-admin", "auth/rules-sa", "auth/sar-sa", "auth/ssar-sa"}},
+	{explained, []string{"auth/rules-admin", "auth/rules-sa", "auth/sar-sa", "auth/ssar-sa"}},
 	{"eviction in policy/v1 is newer, and a failed precondition takes no disruption from the budget", []string{
 		"pod-subresources/evict", "pod-subresources/evict-policy-v1", "pod-subresources/evicted",
 	}},
-	{"a type with a wildcard is taken", []string{"invalid-wire/accept application/*"}},
+	{wildcard, []string{"invalid-wire/accept application/*"}},
 	{"the routes of go-restful and Go's mux answer otherwise", []string{"unknown/GET /api/v1/namespaces//pods", "unknown/GET /logs"}},
 	{"the resources of a discovery document are in order of their names", []string{"crd/discovery"}},
 	{"a document in YAML has its apiVersion", []string{"discovery/v1 application/yaml"}},
