@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -38,6 +39,32 @@ type Status struct {
 // IsVoter reports whether a peer votes, as far as this one knows. It costs less than Status: every forwarded request is judged by it.
 func (p *Peer) IsVoter(id PeerID) bool {
 	return slices.ContainsFunc(p.members(), func(m raft.Server) bool { return m.ID == raft.ServerID(id) && m.Suffrage == raft.Voter })
+}
+
+// AwaitVoter reports whether a peer votes. While fewer members vote than should, as when machines have just joined, it waits for a member to
+// be made a voter until ctx ends.
+func (p *Peer) AwaitVoter(ctx context.Context, id PeerID) bool {
+	for {
+		changed := p.Changed()
+		if p.IsVoter(id) {
+			return true
+		}
+		servers, voters, member := p.members(), 0, false
+		for _, m := range servers {
+			if m.Suffrage == raft.Voter {
+				voters++
+			}
+			member = member || m.ID == raft.ServerID(id)
+		}
+		if !member || voters >= votersFor(len(servers), p.cfg.VotersMax) {
+			return false
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // Status returns what this peer knows of itself. Before Ready that is nothing.

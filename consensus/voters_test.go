@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 )
 
 func TestADeadVoterIsReplacedByAReplica(t *testing.T) {
@@ -107,5 +108,31 @@ func TestVotersSpreadOverZones(t *testing.T) {
 			return len(now.Voters) == 3 && slices.Contains(now.Voters, s.Replicas[0])
 		})
 		c.same()
+	})
+}
+
+// TestAwaitVoter: a member that will vote is waited for, one that has no need to vote is not, nor is a stranger.
+func TestAwaitVoter(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newCluster(t, 2, nil)
+		c.start("p3", false)
+		c.add("p3")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if !c.master().AwaitVoter(ctx, "p3") {
+			t.Errorf("the third member of three does not vote: %+v", c.master().Status())
+		}
+		c.start("p4", false)
+		c.add("p4")
+		c.until("three of four vote", func() bool { s := c.master().Status(); return len(s.Voters) == 3 && len(s.Replicas) == 1 })
+		begun := time.Now()
+		for _, id := range []PeerID{c.master().Status().Replicas[0], "stranger"} {
+			if c.master().AwaitVoter(ctx, id) {
+				t.Errorf("%s votes", id)
+			}
+		}
+		if waited := time.Since(begun); waited > 0 {
+			t.Errorf("waited %v for nothing", waited)
+		}
 	})
 }

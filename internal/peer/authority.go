@@ -25,7 +25,7 @@ type authority struct {
 }
 
 func newAuthority(p *Peer, tokens auth.TokenSource) *authority {
-	a := &authority{local: p.registry, authn: auth.Authenticator{Tokens: []auth.TokenSource{tokens}, IsVoter: p.isVoter}}
+	a := &authority{local: p.registry, authn: auth.Authenticator{Tokens: []auth.TokenSource{tokens}, IsVoter: p.awaitVoter}}
 	a.authz = auth.NewAuthorizer(&auth.NodeRestriction{PodNode: a.podNode, Refers: a.refers}, grants{p.registry})
 	return a
 }

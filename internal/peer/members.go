@@ -2,6 +2,7 @@ package peer
 
 import (
 	"cmp"
+	"context"
 	"maps"
 	"net"
 	"net/netip"
@@ -107,6 +108,13 @@ func (p *Peer) health() map[consensus.PeerID]consensus.Health {
 	}
 	all[peerID(p.cfg.Name)] = consensus.Health{Alive: true, Zone: p.cfg.Zone}
 	return all
+}
+
+// awaitVoter gives a peer that has just joined a moment to be made a voter: what an administrator asks of it must not fail meanwhile.
+func (p *Peer) awaitVoter(ctx context.Context, name string) bool {
+	ctx, cancel := context.WithTimeout(ctx, masterWait)
+	defer cancel()
+	return p.raft.AwaitVoter(ctx, peerID(name))
 }
 
 // isVoter reports whether a peer votes, as far as this peer's configuration of the log says.

@@ -65,6 +65,10 @@ func (s *Server) withInstruments(next handler) handler {
 				one.duration.UpdateDuration(begun)
 			}
 		}()
+		if h, ok := w.(http.Hijacker); ok { // of HTTP/1.1, for conversations with pods
+			next(hijackedWriter{counted, h}, r)
+			return
+		}
 		next(counted, r)
 	}
 }
@@ -160,3 +164,12 @@ func (w *countedWriter) WriteHeader(code int) {
 
 // Unwrap is for http.ResponseController.
 func (w *countedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Flush implements http.Flusher.
+func (w *countedWriter) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
+
+// hijackedWriter is a countedWriter whose connection can be taken over.
+type hijackedWriter struct {
+	*countedWriter
+	http.Hijacker
+}

@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	shoalapi "shoal/internal/api"
 	"shoal/internal/client"
 	"shoal/master/api"
@@ -91,6 +94,35 @@ func TestMetricsCountWhatIsServed(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(got)
+	}
+}
+
+// taker takes over connections, as conversations with pods do.
+type taker struct{}
+
+func (taker) ServePod(w http.ResponseWriter, _ *http.Request, _ string, _ *corev1.Pod, _ string) {
+	conn, _, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ntaken")
+	_ = conn.Close()
+}
+
+func TestCountedConnectionsCanBeTakenOver(t *testing.T) {
+	reg, _ := registrytest.New(t)
+	srv := httptest.NewServer(api.New(api.Config{Registry: reg, Auth: everyone{}, Streams: taker{}}))
+	t.Cleanup(srv.Close)
+	if _, err := reg.Create(t.Context(), shoalapi.Namespaces, namespace("ns"), client.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p"}, Spec: corev1.PodSpec{NodeName: "n", Containers: []corev1.Container{{Name: "c", Image: "i"}}}}
+	if _, err := reg.Create(t.Context(), shoalapi.Pods, pod, client.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if code, body := fetch(t, srv.URL+"/api/v1/namespaces/ns/pods/p/exec?command=true&stdout=true", "*/*"); code != http.StatusOK || body != "taken" {
+		t.Errorf("%d %s", code, body)
 	}
 }
 

@@ -38,8 +38,9 @@ type TokenSource interface {
 type Authenticator struct {
 	// Tokens are asked in order. A forwarded request brings its token along, and it is checked again.
 	Tokens []TokenSource
-	// IsVoter reports whether a peer votes. Voters hold the CA's key, so they may assert anybody. Nil: none does.
-	IsVoter func(peer string) bool
+	// IsVoter reports whether a peer votes. Voters hold the CA's key, so they may assert anybody. It may wait for one that is about to be a
+	// voter. Nil: none is.
+	IsVoter func(ctx context.Context, peer string) bool
 }
 
 // Authenticate returns the sender of r: by bearer token if there is one, else by client certificate, else Anonymous.
@@ -55,7 +56,7 @@ func (a *Authenticator) Authenticate(r *http.Request) (*User, error) {
 	case hasToken:
 		return a.byToken(r.Context(), token)
 	case isAsserted && peer != "":
-		return a.byPeer(peer, asserted, r.Header[GroupsHeader])
+		return a.byPeer(r.Context(), peer, asserted, r.Header[GroupsHeader])
 	}
 	// From anyone but a peer the headers mean nothing, as if they were not there.
 	if cert := certUser(r.TLS); cert != nil {
@@ -80,15 +81,14 @@ func (a *Authenticator) byToken(ctx context.Context, token string) (*User, error
 // byPeer believes a peer about whom it forwards for, within what the peer could have seen: a certificate of the cluster's
 // CA. A peer that does not vote might be in wrong hands without the CA's key being so; it must not become an
 // administrator or another node.
-func (a *Authenticator) byPeer(peer string, names, groups []string) (*User, error) {
+func (a *Authenticator) byPeer(ctx context.Context, peer string, names, groups []string) (*User, error) {
 	if len(names) != 1 || names[0] == "" {
 		return nil, unauthorized("a forwarded request must name exactly one user")
 	}
 	u := &User{Name: names[0], Groups: slices.Clone(groups)}
-	if a.IsVoter == nil || !a.IsVoter(peer) {
-		another := strings.HasPrefix(u.Name, NodePrefix) && u.Name != NodePrefix+peer ||
-			u.In(NodesGroup) && u.Name != NodePrefix+peer
-		if another || u.In(MastersGroup) {
+	another := strings.HasPrefix(u.Name, NodePrefix) && u.Name != NodePrefix+peer || u.In(NodesGroup) && u.Name != NodePrefix+peer
+	if another || u.In(MastersGroup) {
+		if a.IsVoter == nil || !a.IsVoter(ctx, peer) {
 			return nil, forbiddenf("peer %s is no voter and may not ask as %s in groups %s", peer, u.Name, strings.Join(groups, ", "))
 		}
 	}

@@ -30,7 +30,7 @@ func (brokenSource) User(context.Context, string) (*User, error) { return nil, e
 func TestAuthenticate(t *testing.T) {
 	authn := &Authenticator{
 		Tokens:  []TokenSource{NewStaticTokens(map[string]User{"tok-1": {Name: "robot", Groups: []string{"robots"}}})},
-		IsVoter: func(peer string) bool { return peer == "voter" },
+		IsVoter: func(_ context.Context, peer string) bool { return peer == "voter" },
 	}
 	peer := func(name string) *tls.ConnectionState { return conn(PeerProtocol, true, NodePrefix+name, NodesGroup) }
 	header := func(kv ...string) http.Header {
