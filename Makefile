@@ -32,8 +32,8 @@ cluster: ## the tests that race: store, consensus and whole clusters in one proc
 tools: ## the kubectls, the Helm and the etcd that the tests judge by
 	@./.ci/tools
 
-faults: build images ## the six faults, five times each, with figures (needs root)
-	SHOAL_FAULT_RUNS=5 $(GO) test -tags e2e -count=1 -timeout 30m -v -run '^TestFaults$$' ./internal/e2e/ | grep -E 'FIGURES|^(---|ok|FAIL|PASS)'
+faults: build images ## the six faults, five times each, with figures; all that is said is in build/faults.log (needs root)
+	SHOAL_FAULT_RUNS=5 $(GO) test -tags e2e -count=1 -timeout 30m -v -run '^TestFaults$$' ./internal/e2e/ | tee build/faults.log | grep -E 'FIGURES|^(---|ok|FAIL|PASS)'
 
 compare: build images tools ## beside etcd: creates, gets, lists and watches with the same clients (needs root)
 	SHOAL_COMPARE=full $(GO) test -tags e2e -count=1 -timeout 30m -v -run '^TestBesideEtcd$$' ./internal/e2e/ | grep -E 'FIGURES|^(---|ok|FAIL|PASS)'
