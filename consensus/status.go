@@ -36,7 +36,7 @@ type Status struct {
 	LastContact time.Time
 }
 
-// IsVoter reports whether a peer votes, as far as this one knows. It costs less than Status: every forwarded request is judged by it.
+// IsVoter reports whether a peer votes, as far as this one knows. It costs less than Status, for what is asked with requests.
 func (p *Peer) IsVoter(id PeerID) bool {
 	return slices.ContainsFunc(p.members(), func(m raft.Server) bool { return m.ID == raft.ServerID(id) && m.Suffrage == raft.Voter })
 }

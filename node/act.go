@@ -105,7 +105,9 @@ func (w *worker) startContainer(ctx context.Context, p *corev1.Pod, a action) er
 	if err != nil {
 		return &runtime.Error{Reason: runtime.ReasonConfig, Err: err}
 	}
-	cfg.BesidePid = a.beside
+	if cfg.BesidePid, err = w.targetOf(ctx, p, c.Name); err != nil {
+		return &runtime.Error{Reason: runtime.ReasonConfig, Err: err}
+	}
 	run, err := w.n.cfg.Runtime.StartContainer(ctx, cfg)
 	if err != nil {
 		if runtime.Reason(err) == "" {
@@ -127,6 +129,24 @@ func (w *worker) startContainer(ctx context.Context, p *corev1.Pod, a action) er
 		}
 	}
 	return nil
+}
+
+// targetOf returns the process whose PID namespace a container joins, 0 for none. It is asked for at the last moment: pulling the image may
+// have taken minutes, and the number of a process that has ended may be that of one of the machine's own by now.
+func (w *worker) targetOf(ctx context.Context, p *corev1.Pod, name string) (int, error) {
+	e := ephemeralOf(p, name)
+	if e == nil || e.TargetContainerName == "" {
+		return 0, nil
+	}
+	held, err := w.n.cfg.Runtime.Pod(ctx, w.uid)
+	if err != nil {
+		return 0, err
+	}
+	o := observed{containers: held.Containers}
+	if r := o.newest(e.TargetContainerName); r != nil && r.State == runtime.Running {
+		return r.Pid, nil
+	}
+	return 0, fmt.Errorf("the target container %s does not run", e.TargetContainerName)
 }
 
 // pullNoticed is how long an image must take for it to be worth a word.

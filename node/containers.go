@@ -71,18 +71,15 @@ func ephemeralOf(p *corev1.Pod, name string) *corev1.EphemeralContainer {
 	return nil
 }
 
-// look returns what to do for an ephemeral container: it is started once, whatever becomes of the others, and beside the processes of its
-// target when that runs.
+// look returns what to do for an ephemeral container: it is started once, whatever becomes of the others, but not before its target runs.
 func (o *observed) look(p *corev1.Pod, e *corev1.EphemeralContainer, now time.Time) action {
 	a := o.keep(p, (*corev1.Container)(&e.EphemeralContainerCommon), corev1.RestartPolicyNever, now)
 	if a.verb != start || e.TargetContainerName == "" {
 		return a
 	}
-	target := o.newest(e.TargetContainerName)
-	if target == nil || target.State != runtime.Running {
+	if target := o.newest(e.TargetContainerName); target == nil || target.State != runtime.Running {
 		return action{verb: wait}
 	}
-	a.beside = target.Pid
 	return a
 }
 

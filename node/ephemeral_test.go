@@ -20,22 +20,20 @@ func peeked(target string) *corev1.Pod {
 }
 
 func TestEphemeralContainersStartOnceWhateverBecomesOfTheOthers(t *testing.T) {
-	beside := run("c", 0, -1)
-	beside.Pid = 77
 	for name, c := range map[string]struct {
 		target string
 		runs   []runtime.Container
 		want   action
 	}{
 		"before the init containers":        {"", nil, action{verb: start, name: "peek"}},
-		"beside its target":                 {"c", []runtime.Container{beside}, action{verb: start, name: "peek", beside: 77}},
+		"once its target runs":              {"c", []runtime.Container{run("c", 0, -1)}, action{verb: start, name: "peek"}},
 		"not before its target":             {"c", nil, action{verb: start, name: "i"}},
 		"only once, although others do so":  {"", []runtime.Container{run("peek", 0, 1)}, action{verb: start, name: "i"}},
 		"and it holds nothing up meanwhile": {"", []runtime.Container{run("peek", 0, -1)}, action{verb: start, name: "i"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := step(desired{pod: peeked(c.target)}, up(c.runs...), at(20))
-			if got.verb != c.want.verb || got.name != c.want.name || got.beside != c.want.beside || got.attempt != 0 {
+			if got.verb != c.want.verb || got.name != c.want.name || got.attempt != 0 {
 				t.Errorf("%+v", got)
 			}
 		})

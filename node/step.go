@@ -34,7 +34,6 @@ type action struct {
 	name    string              // start: the container
 	attempt int                 // start
 	streak  int                 // start: how many quick ends came before
-	beside  int                 // start: a process whose process namespace the container joins; 0 for none
 	grace   time.Duration       // stop
 	whole   bool                // stop: all of the pod stops, within one grace period
 	reason  string              // stop: an Event's message; finish: the pod's reason
