@@ -159,6 +159,16 @@ func (c *cluster) isolate(ids ...PeerID) {
 	c.wireLocked()
 }
 
+// masters names those who believe that they are.
+func (c *cluster) masters() (names []PeerID) {
+	for _, p := range c.all() {
+		if p.Status().Role == RoleMaster {
+			names = append(names, p.cfg.ID)
+		}
+	}
+	return names
+}
+
 func (c *cluster) heal() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -169,12 +179,10 @@ func (c *cluster) heal() {
 func (c *cluster) wireLocked() {
 	for a, p := range c.peers {
 		for b, q := range c.peers {
-			if a != b {
-				if c.cut[[2]PeerID{a, b}] {
-					p.trans.Disconnect(raft.ServerAddress(b))
-				} else {
-					p.trans.Connect(raft.ServerAddress(b), q.trans)
-				}
+			if c.cut[[2]PeerID{a, b}] {
+				p.trans.Disconnect(raft.ServerAddress(b))
+			} else {
+				p.trans.Connect(raft.ServerAddress(b), q.trans)
 			}
 		}
 	}

@@ -8,20 +8,20 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// stagger is the head start each voter has over the next one in an early election, so that they do not split the vote. A
-// voter that still knows a Master refuses its own vote to others, so it takes a majority of starts; all learn of an ill
-// machine within milliseconds of one another.
+// stagger is the head start each voter has over the next one in an early election, so that they do not split the vote: all
+// learn of an ill machine within milliseconds of one another.
 const stagger = 100 * time.Millisecond
 
 // hurry lets elections begin early. Heartbeats are rare, because they are most of what an idle cluster costs, and so a
 // follower's own patience with a silent Master is long. When those around know that the Master's machine is not well, nobody
-// needs to wait for that: the followers' patience drops to the lease, after which the old Master has stepped down anyway. Nor
-// need those who know of no Master, because all have just started or an election has failed, and least of all the only voter of
-// a cluster, as each new cluster begins. It runs until ctx ends.
+// waits for that: after a silence that no pause between heartbeats explains, the first of the voters stands for election. Those
+// who know of no Master, because all have just started or an election has failed, need no long patience either, and least of all
+// the only voter of a cluster, as each new cluster begins. It runs until ctx ends.
 func (p *Peer) hurry(ctx context.Context) error {
 	calm := p.cfg.Timing.Heartbeat
 	patience := calm
 	var began time.Time // when the present reason to hurry came up; zero when there is none
+	var stood time.Time // when this peer last stood for election early
 	for ctx.Err() == nil {
 		changed := p.Changed()
 		var ill <-chan struct{}
@@ -31,16 +31,28 @@ func (p *Peer) hurry(ctx context.Context) error {
 		if began.IsZero() {
 			began = time.Now()
 		}
-		want, start := p.patience(began)
-		if want == calm {
+		h := p.haste(began)
+		if h.patience == calm {
 			began = time.Time{}
 		}
+		if again := stood.Add(p.cfg.Timing.Ill); h.stand && h.at.Before(again) {
+			h.at = again
+		}
 		var due <-chan time.Time
-		if wait := time.Until(start); want != patience && wait > 0 {
+		switch wait := time.Until(h.at); {
+		case !h.stand && h.patience == patience:
+		case wait > 0:
 			due = time.After(wait)
-		} else if want != patience {
-			p.setPatience(want)
-			patience = want
+		default:
+			if h.patience != patience {
+				p.setPatience(h.patience)
+				patience = h.patience
+			}
+			if h.stand {
+				p.stand()
+				stood = time.Now()
+				due = time.After(p.cfg.Timing.Ill)
+			}
 		}
 		select {
 		case <-changed:
@@ -52,17 +64,24 @@ func (p *Peer) hurry(ctx context.Context) error {
 	return nil
 }
 
-// patience is how long this peer should bear the Master's silence, and when it should begin to, if the reason came up at began.
-func (p *Peer) patience(began time.Time) (time.Duration, time.Time) {
-	r, calm, short := p.raft.Load(), p.cfg.Timing.Heartbeat, p.cfg.Timing.Lease
+// haste is what a peer does about a silent Master, from a moment on.
+type haste struct {
+	patience time.Duration // how long it bears the silence
+	stand    bool          // it stands for election itself
+	at       time.Time
+}
+
+// haste returns what this peer should do if the reason for it came up at began.
+func (p *Peer) haste(began time.Time) haste {
+	r, calm, short := p.raft.Load(), haste{patience: p.cfg.Timing.Heartbeat, at: began}, haste{patience: p.cfg.Timing.Lease, at: began}
 	line := p.Status().Voters
 	place := slices.Index(line, p.cfg.ID)
 	state := r.State()
 	switch {
 	case place < 0 || state == raft.Leader:
-		return calm, began
+		return calm
 	case state == raft.Candidate || len(line) == 1:
-		return short, began
+		return short
 	}
 	var health map[PeerID]Health
 	if p.cfg.Health != nil {
@@ -77,19 +96,30 @@ func (p *Peer) patience(began time.Time) (time.Duration, time.Time) {
 			place--
 		}
 	}
-	start := began
 	_, master := r.LeaderWithID()
 	switch {
 	case master == "":
-		start = began.Add(short) // one may be there, and about to be heard of
+		short.at = began.Add(short.patience) // one may be there, and about to be heard of
 	case !ill(PeerID(master)):
-		return calm, began
+		return calm
 	default:
-		if over := r.LastContact().Add(short); over.After(start) {
-			start = over
+		short.stand = true
+		if over := r.LastContact().Add(p.cfg.Timing.Ill); over.After(began) {
+			short.at = over
 		}
 	}
-	return short, start.Add(time.Duration(place) * stagger)
+	short.at = short.at.Add(time.Duration(place) * stagger)
+	return short
+}
+
+// stand makes this peer a candidate at once, as a Master does that hands over: voters elect it though they know of a Master.
+// Raft takes such a request only from its transport, so the peer sends it to itself.
+func (p *Peer) stand() {
+	self := raft.ServerAddress(p.cfg.ID)
+	req := raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(p.cfg.ID), Addr: []byte(self)}}
+	if err := p.trans.TimeoutNow(raft.ServerID(p.cfg.ID), self, &req, new(raft.TimeoutNowResponse)); err != nil {
+		p.cfg.Log.Error("stand for election", "err", err)
+	}
 }
 
 // setPatience changes what Raft bears. Where that is less than before, Raft looks at once how long the silence has been.

@@ -79,6 +79,44 @@ func TestATermEndsWithLeadershipAndTheNextBeginsElsewhere(t *testing.T) {
 	})
 }
 
+func TestAnIllMasterIsReplacedBeforeItsLeaseEnds(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		slow := Timing{Heartbeat: time.Hour, Lease: 30 * time.Minute, Ill: 13 * time.Minute, Call: time.Second}
+		c := newCluster(t, 3, func(cfg *Config) { cfg.Timing = slow })
+		first := c.master()
+		c.isolate(first.cfg.ID)
+		rest(t.Context(), 5*time.Minute)
+		if n := len(c.masters()); n != 1 {
+			t.Fatalf("%d masters before anybody calls the first ill", n)
+		}
+		c.setHealth(first.cfg.ID, Health{})
+		rest(t.Context(), slow.Ill+2*stagger)
+		if m := c.masters(); len(m) != 2 {
+			t.Errorf("masters are %v; want the first, whose lease is not over, and another", m)
+		}
+		c.heal()
+		rest(t.Context(), slow.Heartbeat/5)
+		if m := c.masters(); len(m) != 1 || m[0] == first.cfg.ID {
+			t.Errorf("masters are %v after they could talk again", m)
+		}
+		c.same()
+	})
+}
+
+func TestAMasterThatIsOnlyCalledIllStays(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		slow := Timing{Heartbeat: time.Hour, Lease: 30 * time.Minute, Ill: 13 * time.Minute, Call: time.Second}
+		c := newCluster(t, 3, func(cfg *Config) { cfg.Timing = slow })
+		first := c.master()
+		term := first.Term()
+		c.setHealth(first.cfg.ID, Health{})
+		rest(t.Context(), 10*slow.Heartbeat)
+		if first.Status().Role != RoleMaster || first.Term() != term {
+			t.Errorf("%s is %s in term %d, though everybody hears of it; was master in %d", first.cfg.ID, first.Status().Role, first.Term(), term)
+		}
+	})
+}
+
 func TestAFailingLeadHandsLeadershipOver(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var cfg func(*Config)

@@ -19,6 +19,9 @@ type stream struct {
 	conns  map[net.Conn]struct{}
 }
 
+// pool is how many connections to one peer are kept for reuse: heartbeat, pipeline, notice, vote.
+const pool = 4
+
 // name is a peer's name as a network address.
 type name PeerID
 
@@ -28,7 +31,7 @@ func (n name) String() string  { return string(n) }
 func newTransport(c Config, s Stream) raft.Transport {
 	return transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:                  &stream{Stream: s, self: c.ID, conns: make(map[net.Conn]struct{})},
-		MaxPool:                 4, // heartbeat, pipeline, notice, vote
+		MaxPool:                 pool,
 		MaxRPCsInFlight:         slack,
 		Timeout:                 c.Timing.Call,
 		Logger:                  newLogger(c.Log),
@@ -44,8 +47,17 @@ func (s *stream) Accept() (net.Conn, error) { return s.keep(s.Stream.Accept()) }
 
 // Dial implements raft.StreamLayer.
 func (s *stream) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return s.keep(s.Stream.Dial(PeerID(to), timeout))
+	c, err := s.keep(s.Stream.Dial(PeerID(to), timeout))
+	if err != nil {
+		return nil, dialError{err}
+	}
+	return c, nil
 }
+
+// dialError says that there is no connection, and not that one broke.
+type dialError struct{ error }
+
+func (e dialError) Unwrap() error { return e.error }
 
 // Close implements net.Listener.
 func (s *stream) Close() error {

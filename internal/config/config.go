@@ -94,7 +94,7 @@ func Default() *Config {
 			HostTimeout: 250 * time.Millisecond,
 		},
 		Raft: Raft{
-			HeartbeatTimeout: 5 * time.Second, ElectionTimeout: 5 * time.Second, CommitTimeout: 5 * time.Second,
+			HeartbeatTimeout: 7 * time.Second, ElectionTimeout: 7 * time.Second, CommitTimeout: 5 * time.Second,
 			Voters: 5, Replicas: 50,
 		},
 		Network: Network{

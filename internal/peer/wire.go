@@ -35,8 +35,9 @@ func (p *Peer) wire(ctx context.Context) error {
 		Health: p.health, HealthChanged: p.gossip.Changed, Lead: p.lead, VotersMax: p.cfg.Raft.Voters, HistoryMax: historyMax,
 		Timing: consensus.Timing{
 			Heartbeat: p.cfg.Raft.HeartbeatTimeout, Election: p.cfg.Raft.ElectionTimeout, Commit: p.cfg.Raft.CommitTimeout,
-			// Three of the shortest pauses between heartbeats. Gossip needs about as long to learn that a machine is ill.
-			Lease: p.cfg.Raft.HeartbeatTimeout * 3 / 10,
+			// Raft pauses between a tenth and a fifth of it from one heartbeat to the next. A Master may miss some and stay, and is
+			// replaced at the first if gossip calls its machine ill, which takes gossip about as long.
+			Lease: p.cfg.Raft.HeartbeatTimeout * 3 / 10, Ill: p.cfg.Raft.HeartbeatTimeout * 21 / 100,
 		},
 		Log: p.log,
 	})

@@ -133,7 +133,8 @@ func (s *Server) open(ctx context.Context, addrs []netip.AddrPort) (servers []*d
 		if err != nil {
 			return servers, fmt.Errorf("listen: %w", err)
 		}
-		servers = append(servers, &dns.Server{PacketConn: pc, Handler: handler, UDPSize: dns.MaxMsgSize})
+		// The library's two seconds would only wake an idle server; packets have nobody to give up on.
+		servers = append(servers, &dns.Server{PacketConn: pc, Handler: handler, UDPSize: dns.MaxMsgSize, ReadTimeout: 24 * time.Hour})
 		// With port 0 (tests) both protocols must get the same one.
 		l, err := lc.Listen(ctx, "tcp4", pc.LocalAddr().String())
 		if err != nil {
