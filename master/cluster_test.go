@@ -67,7 +67,7 @@ func (c *cluster) lead(term uint64) {
 	c.Helper()
 	m := master.New(master.Config{
 		Client: c.Registry, Liveness: c.live, PodCIDR: registrytest.PodCIDR, ServiceCIDR: registrytest.ServiceCIDR,
-		EvictionGrace: evictionGrace, AgentGrace: agentGrace, Detector: &c.detector,
+		CA: []byte(testCA), EvictionGrace: evictionGrace, AgentGrace: agentGrace, Detector: &c.detector,
 	})
 	c.stop = c.background("lead", func(ctx context.Context) error { return m.Lead(ctx, term) })
 }

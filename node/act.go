@@ -224,6 +224,7 @@ func (w *worker) remove(ctx context.Context, d desired) error {
 		return fmt.Errorf("remove volumes: %w", err)
 	}
 	w.n.refs.release(w.uid)
+	w.n.tokens.release(w.uid)
 	w.n.pods.unclaim(w.uid)
 	w.mem.removed, w.mem.held, w.mem.prepared, w.mem.attached = true, false, false, false
 	w.mem.sandbox = runtime.Sandbox{}
@@ -249,6 +250,7 @@ func (w *worker) confirm(ctx context.Context, p *corev1.Pod) error {
 // clear removes the pod's directory.
 func (w *worker) clear() error {
 	w.n.refs.release(w.uid)
+	w.n.tokens.release(w.uid)
 	w.n.writer.drop(w.wanted())
 	if err := os.RemoveAll(w.dir()); err != nil {
 		return fmt.Errorf("remove directory of pod: %w", err)

@@ -68,6 +68,7 @@ type Node struct {
 	objects *client.Cache[*corev1.Pod]
 	service *client.Cache[*corev1.Service]
 	refs    *references
+	tokens  *tokens
 	volumes *volume.Volumes
 	events  *client.Recorder
 	writer  *writer
@@ -102,7 +103,8 @@ func New(c Config) *Node {
 	n.objects = client.NewCache[*corev1.Pod](n.cacheOf(api.Pods, onNode("spec.nodeName")))
 	n.service = client.NewCache[*corev1.Service](n.cacheOf(api.Services, client.ListOptions{ResourceVersion: "0"}))
 	n.refs = newReferences(n)
-	n.volumes = volume.New(volume.Config{Root: n.podsDir(), Objects: n.refs, Allocatable: n.allocatable, Log: n.log})
+	n.tokens = newTokens(n)
+	n.volumes = volume.New(volume.Config{Root: n.podsDir(), Objects: n.refs, Tokens: n.tokens, Allocatable: n.allocatable, Log: n.log})
 	n.events = client.NewRecorder(client.RecorderConfig{
 		Client: c.Client, Component: "kubelet", Host: c.Machine.Name, Now: c.Now, Log: n.log,
 	})

@@ -6,6 +6,12 @@ import (
 )
 
 // The rows of storage that outlives pods. Nothing binds claims to volumes or protects either from deletion yet.
+// Finalizers that keep volumes and claims while they are used.
+const (
+	FinalizerVolume = "kubernetes.io/pv-protection"
+	FinalizerClaim  = "kubernetes.io/pvc-protection"
+)
+
 var (
 	PersistentVolumes      = row[corev1.PersistentVolume, corev1.PersistentVolumeList](corev1.SchemeGroupVersion, "PersistentVolume", "persistentvolumes", "pv").with(persistentVolumeRow)
 	PersistentVolumeClaims = row[corev1.PersistentVolumeClaim, corev1.PersistentVolumeClaimList](corev1.SchemeGroupVersion, "PersistentVolumeClaim", "persistentvolumeclaims", "pvc").with(claimRow)

@@ -56,3 +56,17 @@ func copyPodStatus(to, from *corev1.Pod) {
 		to.Status.QOSClass = class
 	}
 }
+
+// ClaimsOf names the claims, in its namespace, that a pod's volumes are of.
+func ClaimsOf(p *corev1.Pod) []string {
+	var names []string
+	for i := range p.Spec.Volumes {
+		switch v := &p.Spec.Volumes[i]; {
+		case v.PersistentVolumeClaim != nil:
+			names = append(names, v.PersistentVolumeClaim.ClaimName)
+		case v.Ephemeral != nil:
+			names = append(names, p.Name+"-"+v.Name)
+		}
+	}
+	return names
+}

@@ -90,6 +90,25 @@ func startLab(t *testing.T, n int) *cluster {
 	return c
 }
 
+// configure adds settings to every peer's file and starts one after the other anew.
+func (c *cluster) configure(t *testing.T, settings string) {
+	t.Helper()
+	for _, name := range c.names {
+		f, err := os.OpenFile(filepath.Join(lab.Dir, name, "config.toml"), os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString("\n" + settings); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		shoal(t, "lab", "stop", name)
+		shoal(t, "lab", "start", name)
+	}
+}
+
 // keepLogs copies the end of every peer's log into the test's output.
 func keepLogs(t *testing.T) {
 	peers, err := lab.Peers()

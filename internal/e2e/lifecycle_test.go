@@ -56,6 +56,30 @@ func TestLifeOfPods(t *testing.T) {
 		}
 		shoal(t, "delete", "pod", "names", "--now")
 	})
+	t.Run("a pod asks the API as its service account", func(t *testing.T) {
+		apply(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: talk}\n---"+ // at once: the account is not there yet
+			strings.Replace(pod("talker", "peer-2", "sleep"), "{name: talker,", "{name: talker, namespace: talk,", 1))
+		shoal(t, "-n", "talk", "wait", "pod", "talker", "--for", "condition=Ready")
+		ask := []string{"-n", "talk", "exec", "talker", "--", "/app", "api", "/api/v1/namespaces/{namespace}/pods/talker"}
+		if out, err := tryShoal(t.Context(), ask...); err == nil || !strings.Contains(err.Error()+out, "403") {
+			t.Errorf("without any right: %v %s", err, out)
+		}
+		apply(t, `
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: viewers, namespace: talk}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view}
+subjects: [{kind: ServiceAccount, name: default, namespace: talk}]
+`)
+		within(t, 5*time.Second, "the right to look", func(ctx context.Context) error {
+			out, err := tryShoal(ctx, ask...)
+			if err == nil && !strings.Contains(out, `"name":"talker"`) {
+				err = fmt.Errorf("answer %q", out)
+			}
+			return err
+		})
+		shoal(t, "delete", "ns", "talk")
+	})
 	t.Run("a deleted pod is replaced", func(t *testing.T) {
 		all, err := pods(t.Context(), c.api, "web")
 		if err != nil {

@@ -25,6 +25,7 @@ import (
 // reason that oracle/known.go gives; the newest Kubernetes has the last word there.
 func TestOracle(t *testing.T) {
 	c := startLab(t, 3)
+	c.configure(t, "[timeouts]\neviction_grace = \"5m\"\n") // as it was where it was recorded
 	cfg := restConfig(t, c.others(master(t))[0])
 	cordonAll(t, cfg) // nothing was scheduled where it was recorded
 	sequences, err := oracle.Sequences()

@@ -98,6 +98,8 @@ func New(c Config) Chain {
 		serviceAccount{c.Reader},
 		priority{c.Reader},
 		tolerations{seconds(c.EvictionGrace)},
+		nodeTaint{},
+		storageInUse{},
 		// These only refuse.
 		namespaceLifecycle{c.Reader},
 		runtimeClass{},

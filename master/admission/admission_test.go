@@ -131,14 +131,15 @@ func TestTerminatingNamespaceIsACause(t *testing.T) {
 }
 
 func TestNewPodIsCompleted(t *testing.T) {
-	r := podRequest("default", corev1.PodSpec{})
+	no := false
+	r := podRequest("default", corev1.PodSpec{AutomountServiceAccountToken: &no})
 	chain := New(Config{Reader: newShelf(), EvictionGrace: 1500 * time.Millisecond})
 	if err := chain.Admit(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
 	two, zero, policy := int64(2), int32(0), corev1.PreemptLowerPriority
 	want := corev1.PodSpec{
-		ServiceAccountName: "default", DeprecatedServiceAccount: "default", Priority: &zero, PreemptionPolicy: &policy,
+		ServiceAccountName: "default", DeprecatedServiceAccount: "default", AutomountServiceAccountToken: &no, Priority: &zero, PreemptionPolicy: &policy,
 		Tolerations: []corev1.Toleration{
 			{Key: "node.kubernetes.io/not-ready", Operator: "Exists", Effect: "NoExecute", TolerationSeconds: &two},
 			{Key: "node.kubernetes.io/unreachable", Operator: "Exists", Effect: "NoExecute", TolerationSeconds: &two},

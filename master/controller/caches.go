@@ -9,6 +9,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 
 	"shoal/internal/api"
 	"shoal/internal/client"
@@ -20,16 +21,20 @@ const (
 	byController = "controller" // pods: UID of the controlling owner; orphans are under "" + namespace
 	byOwner      = "owner"      // UIDs of all owners
 	byService    = "service"    // slices: namespace/name of their Service
+	byClaim      = "claim"      // pods: namespace/name of the claims they use
 )
 
 // Caches are the objects that the Master's controllers and scheduler share during one term.
 type Caches struct {
 	Namespaces      *client.Cache[*corev1.Namespace]
 	ServiceAccounts *client.Cache[*corev1.ServiceAccount]
+	RootCAs         *client.Cache[*corev1.ConfigMap] // those named api.RootCAName
 	Nodes           *client.Cache[*corev1.Node]
 	Pods            *client.Cache[*corev1.Pod]
 	RCs             *client.Cache[*corev1.ReplicationController]
 	Services        *client.Cache[*corev1.Service]
+	Claims          *client.Cache[*corev1.PersistentVolumeClaim]
+	Volumes         *client.Cache[*corev1.PersistentVolume]
 	Endpoints       *client.Cache[*corev1.Endpoints]
 	Slices          *client.Cache[*discoveryv1.EndpointSlice]
 	Definitions     *client.Cache[*apiextensionsv1.CustomResourceDefinition]
@@ -44,15 +49,20 @@ func NewCaches(c client.Interface, log *slog.Logger, detector *client.MutationDe
 			Indexes: indexes, Log: log, Detector: detector,
 		}
 	}
+	rootCAs := config(api.ConfigMaps, nil)
+	rootCAs.ListOptions.Fields = fields.OneTermEqualSelector("metadata.name", api.RootCAName)
 	return &Caches{
 		Namespaces:      client.NewCache[*corev1.Namespace](config(api.Namespaces, nil)),
 		ServiceAccounts: client.NewCache[*corev1.ServiceAccount](config(api.ServiceAccounts, nil)),
+		RootCAs:         client.NewCache[*corev1.ConfigMap](rootCAs),
 		Nodes:           client.NewCache[*corev1.Node](config(api.Nodes, nil)),
 		Pods: client.NewCache[*corev1.Pod](config(api.Pods, map[string]func(api.Object) []string{
-			byNode: indexNode, byController: indexController, byOwner: indexOwners,
+			byNode: indexNode, byController: indexController, byOwner: indexOwners, byClaim: indexClaims,
 		})),
 		RCs:       client.NewCache[*corev1.ReplicationController](config(api.ReplicationControllers, nil)),
 		Services:  client.NewCache[*corev1.Service](config(api.Services, nil)),
+		Claims:    client.NewCache[*corev1.PersistentVolumeClaim](config(api.PersistentVolumeClaims, nil)),
+		Volumes:   client.NewCache[*corev1.PersistentVolume](config(api.PersistentVolumes, nil)),
 		Endpoints: client.NewCache[*corev1.Endpoints](config(api.Endpoints, nil)),
 		Slices: client.NewCache[*discoveryv1.EndpointSlice](config(api.EndpointSlices, map[string]func(api.Object) []string{
 			byService: indexService, byOwner: indexOwners,
@@ -65,8 +75,8 @@ func NewCaches(c client.Interface, log *slog.Logger, detector *client.MutationDe
 func (c *Caches) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		c.Namespaces.Run, c.ServiceAccounts.Run, c.Nodes.Run, c.Pods.Run, c.RCs.Run, c.Services.Run,
-		c.Endpoints.Run, c.Slices.Run, c.Definitions.Run,
+		c.Namespaces.Run, c.ServiceAccounts.Run, c.RootCAs.Run, c.Nodes.Run, c.Pods.Run, c.RCs.Run, c.Services.Run,
+		c.Claims.Run, c.Volumes.Run, c.Endpoints.Run, c.Slices.Run, c.Definitions.Run,
 	} {
 		g.Go(func() error { return run(ctx) })
 	}
@@ -75,7 +85,8 @@ func (c *Caches) Run(ctx context.Context) error {
 
 // WaitSynced blocks until every cache has its first list.
 func (c *Caches) WaitSynced(ctx context.Context) error {
-	return client.WaitSynced(ctx, c.Namespaces, c.ServiceAccounts, c.Nodes, c.Pods, c.RCs, c.Services, c.Endpoints, c.Slices, c.Definitions)
+	return client.WaitSynced(ctx, c.Namespaces, c.ServiceAccounts, c.RootCAs, c.Nodes, c.Pods, c.RCs, c.Services, c.Claims, c.Volumes,
+		c.Endpoints, c.Slices, c.Definitions)
 }
 
 func indexNode(o api.Object) []string {
@@ -101,6 +112,18 @@ func indexOwners(o api.Object) []string {
 		uids = append(uids, string(ref.UID))
 	}
 	return uids
+}
+
+func indexClaims(o api.Object) []string {
+	p, ok := o.(*corev1.Pod)
+	if !ok {
+		return nil
+	}
+	var keys []string
+	for _, name := range api.ClaimsOf(p) {
+		keys = append(keys, p.Namespace+"/"+name)
+	}
+	return keys
 }
 
 func indexService(o api.Object) []string {

@@ -32,6 +32,8 @@ type Config struct {
 	Liveness Liveness
 	Now      func() time.Time // time.Now when nil
 	Log      *slog.Logger     // nil discards
+	// CA is what the API's certificates are signed by, in PEM; every namespace gets it. Nil: none does.
+	CA []byte
 	// EvictionGrace is how long a pod without tolerations of its own stays on a Node whose machine is gone, and
 	// AgentGrace how long pods stay on one whose machine answers while its peer does not.
 	EvictionGrace, AgentGrace time.Duration
@@ -70,6 +72,9 @@ func New(c Config) *Set {
 		newDefinitions(c),
 		newNamespaces(c),
 		newServiceAccounts(c),
+		newRootCAs(c),
+		newClaims(c),
+		newVolumes(c),
 		newEvents(c),
 	}}
 }

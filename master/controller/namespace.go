@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"shoal/internal/api"
 	"shoal/internal/client"
@@ -32,6 +30,7 @@ func newNamespaces(c Config) loop {
 	// What is left behind goes by itself only where something must happen first: pods end, controllers wait for them.
 	c.Caches.Pods.OnChange(func(old, p *corev1.Pod) { n.contentGone(old, p == nil) })
 	c.Caches.RCs.OnChange(func(old, rc *corev1.ReplicationController) { n.contentGone(old, rc == nil) })
+	c.Caches.Claims.OnChange(func(old, claim *corev1.PersistentVolumeClaim) { n.contentGone(old, claim == nil) })
 	return loop{name: "namespaces", queue: n.queue, workers: 2, reconcile: n.reconcile}
 }
 
@@ -68,7 +67,7 @@ func (n *namespaces) reconcile(ctx context.Context, key client.Key) (time.Durati
 		if left == 0 {
 			continue
 		}
-		if k != api.Pods && k != api.ReplicationControllers {
+		if k != api.Pods && k != api.ReplicationControllers && k != api.PersistentVolumeClaims {
 			return 0, fmt.Errorf("%d %s of namespace %s: %w", left, k.Resource, ns.Name, errContentRemains)
 		}
 		waiting = true
@@ -106,39 +105,4 @@ func empty(ctx context.Context, c client.Interface, k *api.Kind, namespace strin
 		return 0, err
 	}
 	return len(l.Items), nil
-}
-
-// serviceAccounts makes the default ServiceAccount of every Namespace.
-type serviceAccounts struct {
-	Config
-	queue client.Queue
-}
-
-func newServiceAccounts(c Config) loop {
-	s := &serviceAccounts{Config: c, queue: client.NewQueue()}
-	c.Caches.Namespaces.OnChange(func(old, ns *corev1.Namespace) {
-		s.queue.Add(client.Key{Name: cmp.Or(ns, old).Name})
-	})
-	c.Caches.ServiceAccounts.OnChange(func(old, sa *corev1.ServiceAccount) {
-		if sa == nil {
-			s.queue.Add(client.Key{Name: old.Namespace})
-		}
-	})
-	return loop{name: "serviceaccounts", queue: s.queue, workers: 2, reconcile: s.reconcile}
-}
-
-func (s *serviceAccounts) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {
-	ns, ok := s.Caches.Namespaces.Get(key)
-	if !ok || ns.DeletionTimestamp != nil {
-		return 0, nil
-	}
-	if _, ok := s.Caches.ServiceAccounts.Get(client.Key{Namespace: ns.Name, Name: "default"}); ok {
-		return 0, nil
-	}
-	sa := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns.Name, Name: "default"}}
-	_, err := s.Client.Create(ctx, api.ServiceAccounts, sa, client.CreateOptions{})
-	if err != nil && !apierrors.IsAlreadyExists(err) && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
-		return 0, fmt.Errorf("create default service account of %s: %w", ns.Name, err)
-	}
-	return 0, nil
 }

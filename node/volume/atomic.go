@@ -56,15 +56,21 @@ func writePayload(dir string, files map[string]file, gid *int64) error {
 
 // fill writes files into an empty directory.
 func fill(dir string, files map[string]file, gid *int64) error {
-	own := func(path string, mode os.FileMode) error {
-		if gid != nil {
-			if err := os.Chown(path, -1, int(*gid)); err != nil {
+	id := func(n *int64) int {
+		if n == nil {
+			return -1
+		}
+		return int(*n)
+	}
+	own := func(path string, user *int64, mode os.FileMode) error {
+		if user != nil || gid != nil {
+			if err := os.Chown(path, id(user), id(gid)); err != nil {
 				return err
 			}
 		}
 		return os.Chmod(path, mode)
 	}
-	if err := own(dir, 0o755); err != nil {
+	if err := own(dir, nil, 0o755); err != nil {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
@@ -80,7 +86,7 @@ func fill(dir string, files map[string]file, gid *int64) error {
 		if gid != nil {
 			mode |= 0o440 // the group is there to read it
 		}
-		if err := own(path, mode&os.ModePerm); err != nil {
+		if err := own(path, f.user, mode&os.ModePerm); err != nil {
 			return err
 		}
 	}

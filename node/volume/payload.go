@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"context"
 	"fmt"
 	"path"
 	"strings"
@@ -15,10 +16,11 @@ import (
 type file struct {
 	data []byte
 	mode int32
+	user *int64 // nil: root's
 }
 
 // payload returns what a volume should hold, by relative path.
-func (v *Volumes) payload(p *corev1.Pod, vol *corev1.Volume) (map[string]file, error) {
+func (v *Volumes) payload(ctx context.Context, p *corev1.Pod, vol *corev1.Volume) (map[string]file, error) {
 	out := map[string]file{}
 	switch {
 	case vol.ConfigMap != nil:
@@ -40,6 +42,8 @@ func (v *Volumes) payload(p *corev1.Pod, vol *corev1.Volume) (map[string]file, e
 			err = v.secret(out, p.Namespace, s.Secret.Name, s.Secret.Items, s.Secret.Optional, m)
 		case s.DownwardAPI != nil:
 			err = v.downwardAPI(out, p, s.DownwardAPI.Items, m)
+		case s.ServiceAccountToken != nil:
+			err = v.token(ctx, out, p, s.ServiceAccountToken, m)
 		default:
 			err = fmt.Errorf("source %d of the projection is not supported", i)
 		}
@@ -94,7 +98,7 @@ func absent(err error, optional *bool) bool {
 func pick(out map[string]file, data map[string][]byte, items []corev1.KeyToPath, optional *bool, m int32, what string) error {
 	if len(items) == 0 {
 		for k, b := range data {
-			out[k] = file{b, m}
+			out[k] = file{data: b, mode: m}
 		}
 		return nil
 	}
@@ -106,7 +110,7 @@ func pick(out map[string]file, data map[string][]byte, items []corev1.KeyToPath,
 			}
 			return fmt.Errorf("%s has no key %q", what, item.Key)
 		}
-		f := file{b, m}
+		f := file{data: b, mode: m}
 		if item.Mode != nil {
 			f.mode = *item.Mode
 		}
@@ -131,7 +135,7 @@ func (v *Volumes) downwardAPI(out map[string]file, p *corev1.Pod, items []corev1
 		if err != nil {
 			return err
 		}
-		f := file{[]byte(value), m}
+		f := file{data: []byte(value), mode: m}
 		if item.Mode != nil {
 			f.mode = *item.Mode
 		}
@@ -140,6 +144,24 @@ func (v *Volumes) downwardAPI(out map[string]file, p *corev1.Pod, items []corev1
 		}
 	}
 	return nil
+}
+
+// token adds a token that only its users can read: the one user of all containers, or the group of the pod's volumes.
+func (v *Volumes) token(ctx context.Context, out map[string]file, p *corev1.Pod, s *corev1.ServiceAccountTokenProjection, m int32) error {
+	const hour = 60 * 60
+	seconds := int64(hour)
+	if s.ExpirationSeconds != nil {
+		seconds = *s.ExpirationSeconds
+	}
+	t, err := v.cfg.Tokens.Token(ctx, p, s.Audience, seconds)
+	if err != nil {
+		return err
+	}
+	user := onlyUser(p)
+	if user != nil || group(p) != nil {
+		m = 0o600
+	}
+	return put(out, s.Path, file{data: []byte(t), mode: m, user: user})
 }
 
 // put adds a file at a path that stays below and clear of our own names.

@@ -25,10 +25,20 @@ type Objects interface {
 	Secret(namespace, name string) (*corev1.Secret, error)
 }
 
+// Tokens gives tokens of pods' service accounts, the newest there are; it may block for an answer of the API. ErrToken
+// is part of its errors.
+type Tokens interface {
+	Token(ctx context.Context, p *corev1.Pod, audience string, seconds int64) (string, error)
+}
+
+// ErrToken says that no token could be had.
+var ErrToken = errors.New("no token of the service account")
+
 // Config is complete when passed to New.
 type Config struct {
 	Root        string // a pod's files are in Root/UID
 	Objects     Objects
+	Tokens      Tokens
 	Allocatable func() corev1.ResourceList
 	Log         *slog.Logger
 }
@@ -45,18 +55,18 @@ func (v *Volumes) dir(uid types.UID, name string) string {
 
 // Setup makes every volume of p, or brings it up to date. What is there and cannot be made anew stays as it is: a pod
 // that runs does not lose its configuration because that was deleted, or because nobody answers.
-func (v *Volumes) Setup(_ context.Context, p *corev1.Pod) error {
+func (v *Volumes) Setup(ctx context.Context, p *corev1.Pod) error {
 	var errs []error
 	for i := range p.Spec.Volumes {
 		vol := &p.Spec.Volumes[i]
-		if err := v.setup(p, vol); err != nil {
+		if err := v.setup(ctx, p, vol); err != nil {
 			errs = append(errs, fmt.Errorf("volume %q: %w", vol.Name, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (v *Volumes) setup(p *corev1.Pod, vol *corev1.Volume) error {
+func (v *Volumes) setup(ctx context.Context, p *corev1.Pod, vol *corev1.Volume) error {
 	dir := v.dir(p.UID, vol.Name)
 	switch {
 	case vol.HostPath != nil:
@@ -64,9 +74,9 @@ func (v *Volumes) setup(p *corev1.Pod, vol *corev1.Volume) error {
 	case vol.EmptyDir != nil:
 		return emptyDir(dir, vol.EmptyDir, group(p))
 	case isPayload(vol):
-		files, err := v.payload(p, vol)
+		files, err := v.payload(ctx, p, vol)
 		if err != nil {
-			if populated(dir) && apierrors.IsNotFound(err) {
+			if populated(dir) && (apierrors.IsNotFound(err) || errors.Is(err, ErrToken)) {
 				v.cfg.Log.Debug("volume left as it is", "pod", p.Name, "ns", p.Namespace, "err", err)
 				return nil
 			}
@@ -96,6 +106,27 @@ func group(p *corev1.Pod) *int64 {
 		return nil
 	}
 	return p.Spec.SecurityContext.FSGroup
+}
+
+// onlyUser is the user that all containers of a pod run as; nil if they differ, or do not say.
+func onlyUser(p *corev1.Pod) *int64 {
+	var whole, only *int64
+	if p.Spec.SecurityContext != nil {
+		whole = p.Spec.SecurityContext.RunAsUser
+	}
+	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		for i := range list {
+			user := whole
+			if s := list[i].SecurityContext; s != nil && s.RunAsUser != nil {
+				user = s.RunAsUser
+			}
+			if user == nil || only != nil && *only != *user {
+				return nil
+			}
+			only = user
+		}
+	}
+	return only
 }
 
 // emptyDir makes a directory for everybody, in memory if asked to.

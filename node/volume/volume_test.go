@@ -1,6 +1,8 @@
 package volume
 
 import (
+	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -19,6 +21,14 @@ import (
 type objects struct {
 	maps    map[string]*corev1.ConfigMap
 	secrets map[string]*corev1.Secret
+	token   string // empty: there is none
+}
+
+func (o *objects) Token(_ context.Context, _ *corev1.Pod, audience string, seconds int64) (string, error) {
+	if o.token == "" {
+		return "", ErrToken
+	}
+	return fmt.Sprint(o.token, " for ", audience, " ", seconds), nil
 }
 
 func (o *objects) ConfigMap(_, name string) (*corev1.ConfigMap, error) {
@@ -39,7 +49,7 @@ func setup(t *testing.T) (*Volumes, *objects, *corev1.Pod) {
 	t.Helper()
 	o := &objects{maps: map[string]*corev1.ConfigMap{}, secrets: map[string]*corev1.Secret{}}
 	v := New(Config{
-		Root: t.TempDir(), Objects: o, Log: slog.New(slog.DiscardHandler),
+		Root: t.TempDir(), Objects: o, Tokens: o, Log: slog.New(slog.DiscardHandler),
 		Allocatable: func() corev1.ResourceList { return corev1.ResourceList{"cpu": resource.MustParse("4")} },
 	})
 	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "n", UID: "u", Labels: map[string]string{"a": "1", "b": "2"}}}

@@ -21,35 +21,27 @@ var rules = []rule{
 	in(`\.columnDefinitions\[\d+\]\.description$`, ``, "the descriptions of columns are those of today's API"),
 	in(`\.columnDefinitions\[3\]\.type$`, `^"integer"$`, restarts),
 	in(`\.rows\[\d+\]\.cells\[3\]$`, `^\d+$`, restarts),
-	in(`\.tolerations\[\d\]\.tolerationSeconds$`, `^300$`, eviction),
-	in(`\.volumes$|\.volumeMounts$`, `kube-api-access-|/serviceaccount"`, noTokens),
 	in(`\.matchLabels\.controller-uid$`, ``, "1.27: jobs select by batch.kubernetes.io/controller-uid"),
 	in(`\.singularName$`, `^""$`, "1.27: discovery tells the singular names"),
 	in(`\.storageVersionHash$`, ``, "the stored version is another, and so is its hash"),
-	in(`\.finalizers$`, `-protection"`, protection),
-	in(`\.taints$`, `node\.kubernetes\.io/not-ready`, taints),
 }
 
 const (
 	restarts  = "1.22: RESTARTS is text and says when the last one was"
 	alive     = "controllers run here, and the cluster has nodes"
 	groupGoes = "a definition may go a moment later, and its group with it"
-	taints    = "a new node is not tainted by admission: the Master taints it when it is not ready"
 )
 
 // What Shoal does otherwise than any Kubernetes, for now or on purpose.
 const (
-	eviction   = "pods leave a silent machine after seconds here (timeouts.eviction_grace), not after five minutes"
-	explained  = "who may do what is not explained, and everybody's rules are in fewer roles"
-	managers   = "managedFields are kept only for objects that were applied once; before, a field belongs to before-first-apply"
-	noTokens   = "no token of the service account is mounted into pods yet"
-	podCIDR    = "the podCIDR of a node comes from the Master and cannot be set"
-	protection = "what is in use is not protected yet: nothing uses volumes"
-	quotas     = "nothing counts what a quota limits yet"
-	wildcard   = "a type with a wildcard is taken"
+	explained = "who may do what is not explained, and everybody's rules are in fewer roles"
+	managers  = "managedFields are kept only for objects that were applied once; before, a field belongs to before-first-apply"
+	podCIDR   = "the podCIDR of a node comes from the Master and cannot be set"
+	quotas    = "nothing counts what a quota limits yet"
+	wildcard  = "a type with a wildcard is taken"
 )
 
-var own = []string{eviction, explained, managers, noTokens, podCIDR, protection, quotas, taints, wildcard}
+var own = []string{explained, managers, podCIDR, quotas, wildcard}
 
 // Own reports whether a reason is Shoal's own, and not a newer Kubernetes or another cluster.
 func Own(why string) bool { return slices.Contains(own, why) }
@@ -127,13 +119,12 @@ var cases = []struct {
 	{"since 1.22 whoever scales through the subresource owns the replicas", []string{"apply/dep-final", "apply/status"}},
 	{"ephemeral containers are served since 1.25", []string{"pod-subresources/ephemeral"}},
 	{"pods have a generation of their own since 1.33", []string{"default-pod/client-set-meta"}},
-	{noTokens, []string{"default-pod/volumes"}},
-	{taints, []string{"default-node/taints", "patch-more/node"}},
 	{quotas, []string{
 		"quota/cm-exceeds", "quota/pod-no-request", "quota/pod-ok", "quota/pod-second", "quota/pod-too-big", "quota/svc-nodeport", "quota/used",
 	}},
 	{alive, []string{
 		"fieldselectors/Node spec.unschedulable=true", "immutable-replicationcontroller/after", "immutable-replicationcontroller/replicas",
+		"invalid-wire/accept application/yaml",
 	}},
 	{"kine counts what remains of a list wrongly", []string{"list-basic/continue2", "list-basic/limit2"}},
 	{"history reaches further back", []string{"watch-cm/w-rv-1"}},

@@ -247,6 +247,9 @@ func events(n *normal, said []byte) []any {
 		if e["type"] == "BOOKMARK" && last == "BOOKMARK" {
 			continue // how many there are is a matter of timing
 		}
+		if published(e) {
+			continue
+		}
 		last = e["type"]
 		out = append(out, map[string]any{"type": last, "object": n.value(e["object"], "")})
 	}

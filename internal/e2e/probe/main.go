@@ -18,6 +18,7 @@ import (
 const usage = `usage: probe serve [PORT]          answers HTTP on TCP PORT (8080) and echoes UDP, each with the host's name
        probe ask URL RATE SECONDS  asks RATE times a second; one line a failure, then a summary
        probe get URL               asks once and prints the answer
+       probe api PATH              asks the cluster's API as client libraries do in pods, and prints the answer
        probe say TEXT              prints TEXT every 100 ms
        probe exit CODE             ends at once
        probe eat MIB               takes memory and keeps it
@@ -48,6 +49,10 @@ func main() {
 	case "get":
 		var answer string
 		answer, err = get(arg(2, ""), 3*time.Second)
+		fmt.Print(answer)
+	case "api":
+		var answer string
+		answer, err = askAPI(arg(2, "/"))
 		fmt.Print(answer)
 	case "say":
 		for tick := time.NewTicker(100 * time.Millisecond); ctx.Err() == nil; {
@@ -112,8 +117,15 @@ func echo(udp net.PacketConn, host string) {
 }
 
 func get(url string, timeout time.Duration) (string, error) {
-	c := http.Client{Timeout: timeout, Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := c.Get(url)
+	req, err := http.NewRequest(http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	return do(&http.Client{Timeout: timeout, Transport: &http.Transport{DisableKeepAlives: true}}, req)
+}
+
+func do(c *http.Client, req *http.Request) (string, error) {
+	resp, err := c.Do(req)
 	if err != nil {
 		return "", err
 	}
