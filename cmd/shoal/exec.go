@@ -65,26 +65,44 @@ func (c execCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	return err
 }
 
-// stream runs a remote command against the first peer that can be reached.
+// stream runs a remote command through the first peer that can be reached, or the Master if that peer has no vote.
 func (c *conn) stream(ctx context.Context, at string, q url.Values, opts remotecommand.StreamOptions) error {
 	var last error
 	for _, base := range c.urls {
-		cfg := *c.rest
-		cfg.Host = base
-		u, err := url.Parse(base + at + "?" + q.Encode())
-		if err != nil {
-			return err
-		}
-		ex, err := remotecommand.NewSPDYExecutor(&cfg, "POST", u)
-		if err != nil {
-			return err
-		}
-		last = ex.StreamWithContext(ctx, opts)
-		if last == nil || !strings.Contains(last.Error(), "dial tcp") {
+		last = c.streamAt(ctx, base, at, q, opts)
+		switch {
+		case last == nil:
+			return nil
+		case strings.Contains(last.Error(), api.NoVote):
+			all, err := c.peers(ctx)
+			if err != nil {
+				return err
+			}
+			for _, p := range all.Peers {
+				if p.Role == api.RoleMaster {
+					return c.streamAt(ctx, p.API, at, q, opts)
+				}
+			}
+			return last
+		case !strings.Contains(last.Error(), "dial tcp"):
 			return last
 		}
 	}
 	return fmt.Errorf("no peer can be reached: %w", last)
+}
+
+func (c *conn) streamAt(ctx context.Context, base, at string, q url.Values, opts remotecommand.StreamOptions) error {
+	cfg := *c.rest
+	cfg.Host = base
+	u, err := url.Parse(base + at + "?" + q.Encode())
+	if err != nil {
+		return err
+	}
+	ex, err := remotecommand.NewSPDYExecutor(&cfg, "POST", u)
+	if err != nil {
+		return err
+	}
+	return ex.StreamWithContext(ctx, opts)
 }
 
 // rawTerminal puts the terminal into raw mode and follows its size. The returned function undoes it.

@@ -26,6 +26,10 @@ type PeerStatus struct {
 	Zone    string    `json:"zone,omitempty"`
 }
 
+// NoVote is part of what a peer answers who would have to ask others for an administrator and would not be believed: whoever
+// reads it should ask the Master.
+const NoVote = "this peer has no vote"
+
 // Roles of a peer.
 const (
 	RoleMaster  = "master"

@@ -85,6 +85,9 @@ func (h *HTTP) Do(ctx context.Context, method, path string, query url.Values, he
 	for i := range h.bases {
 		n := (start + i) % len(h.bases)
 		res, err := h.send(ctx, h.bases[n], method, path, query, header, body)
+		if to := redirect(res); err == nil && to != nil {
+			res, err = h.send(ctx, to, method, path, query, header, body)
+		}
 		if err == nil {
 			h.good.Store(int32(n))
 			return res, nil
@@ -102,6 +105,20 @@ func (h *HTTP) Do(ctx context.Context, method, path string, query url.Values, he
 	}
 	return nil, statusError(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable,
 		fmt.Sprintf("%s %s: no API server answers: %v", method, path, last))
+}
+
+// redirect returns the server that an answer sends its asker to, and closes the answer; nil if it does not. A peer without a
+// vote sends administrators to the Master with their writes.
+func redirect(res *http.Response) *url.URL {
+	if res == nil || res.StatusCode != http.StatusTemporaryRedirect {
+		return nil
+	}
+	to, err := res.Location()
+	if err != nil || to.Scheme != "https" && to.Scheme != res.Request.URL.Scheme {
+		return nil
+	}
+	_ = res.Body.Close()
+	return &url.URL{Scheme: to.Scheme, Host: to.Host}
 }
 
 // Base returns the address of the server that answered last.

@@ -92,6 +92,36 @@ func TestTheNextServerIsTriedWhenOneCannotBeConnectedTo(t *testing.T) {
 	}
 }
 
+func TestARequestFollowsOneRedirect(t *testing.T) {
+	var round string
+	master := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if r.Method != http.MethodPost || r.URL.Query().Get("fieldManager") != "me" || !strings.Contains(string(body), "ConfigMap") {
+			t.Errorf("the Master got %s %s %q", r.Method, r.URL, body)
+		}
+		answer(w, http.StatusCreated, configMap())
+	})
+	other := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		to := master
+		if r.URL.Query().Get("fieldManager") == "round" {
+			to = round
+		}
+		w.Header().Set("Location", to+r.URL.RequestURI())
+		w.WriteHeader(http.StatusTemporaryRedirect)
+	})
+	round = other
+	h := newHTTP(t, other)
+	if _, err := h.Create(t.Context(), api.ConfigMaps, configMap(), client.CreateOptions{FieldManager: "me"}); err != nil {
+		t.Error(err)
+	}
+	if _, err := h.Create(t.Context(), api.ConfigMaps, configMap(), client.CreateOptions{FieldManager: "round"}); err == nil {
+		t.Error("a server that sends everybody to itself counts as an answer")
+	}
+	if h.Base().String() != other {
+		t.Errorf("asks %s from now on", h.Base())
+	}
+}
+
 func TestAWriteThatMayHaveArrivedGoesToNoOtherServer(t *testing.T) {
 	var second atomic.Int32
 	first := serve(t, func(w http.ResponseWriter, r *http.Request) {

@@ -369,7 +369,7 @@ func (k *shoalKept) list(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return read(resp, `"uid":`)
+	return read(resp, `"data":{"v":`) // the namespace has a ConfigMap of its own, too
 }
 
 func (k *shoalKept) watch(ctx context.Context, client int, created func(), f func(string)) error {

@@ -90,6 +90,7 @@ func (p *Peer) onPeer(name string, next http.HandlerFunc, w http.ResponseWriter,
 	case r.Header.Get(auth.ForwardedHeader) != "":
 		w.Header().Set("Retry-After", "1")
 		fail(w, failf(http.StatusServiceUnavailable, "sent on to %s, which is not %s", p.cfg.Name, name))
+	case p.redirected(w, r):
 	default:
 		p.sendOn(w, r, name)
 	}

@@ -23,6 +23,9 @@ func (s podStreams) ServePod(w http.ResponseWriter, r *http.Request, node string
 		s.p.machine.node.Server().ServeHTTP(w, out)
 		return
 	}
+	if s.p.redirected(w, r) {
+		return
+	}
 	assertUser(out, masterapi.UserFrom(r.Context()))
 	proxy := httputil.ReverseProxy{
 		Rewrite:       func(pr *httputil.ProxyRequest) { pr.Out.URL.Host, pr.Out.URL.Scheme = node, "https" },

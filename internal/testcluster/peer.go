@@ -218,6 +218,9 @@ func (p *Peer) Master() (string, bool) {
 // Changed implements the API's Peers.
 func (p *Peer) Changed() <-chan struct{} { return p.Raft.Changed() }
 
+// Redirect implements the API's Peers: everybody is believed here.
+func (p *Peer) Redirect(*masterapi.User, string) (string, bool) { return "", false }
+
 // RoundTripTo implements the API's Peers.
 func (p *Peer) RoundTripTo(name string, r *http.Request) (*http.Response, error) {
 	out := r.Clone(r.Context())

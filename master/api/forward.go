@@ -4,17 +4,21 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"strconv"
 	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	shoalapi "shoal/internal/api"
 	"shoal/master/auth"
 	"shoal/master/registry"
 )
@@ -66,6 +70,8 @@ func (s *Server) toMaster(w http.ResponseWriter, r *request, next handler) {
 			w.Header().Set(headerNotMaster, "1")
 			s.fail(w, r, registry.Unavailable("this peer is not the Master"))
 			return
+		case ok && s.redirected(w, r, master):
+			return
 		case ok:
 			if s.atMaster(w, r, master) {
 				return
@@ -82,6 +88,29 @@ func (s *Server) toMaster(w http.ResponseWriter, r *request, next handler) {
 			return
 		}
 	}
+}
+
+// redirected sends the client to the Master itself where that would not believe this peer whose request it is. A token would
+// speak for itself.
+func (s *Server) redirected(w http.ResponseWriter, r *request, master string) bool {
+	if r.user == nil || r.Header.Get("Authorization") != "" {
+		return false
+	}
+	address, ok := s.cfg.Peers.Redirect(r.user, master)
+	if ok {
+		s.fail(w, r, Redirect(w, r.Request, r.user, address))
+	}
+	return ok
+}
+
+// Redirect sends a client to the Master's API, and returns what to tell one that does not follow.
+func Redirect(w http.ResponseWriter, r *http.Request, u *User, address string) *apierrors.StatusError {
+	to := url.URL{Scheme: "https", Host: address, Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery}
+	w.Header().Set("Location", to.String())
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusTemporaryRedirect, Reason: "TemporaryRedirect",
+		Message: fmt.Sprintf("%s, and the others do not take its word for %s: ask the Master, at https://%s", shoalapi.NoVote, u.Name, address),
+	}}
 }
 
 // atMaster has the Master answer r; false means that it certainly did not act on it.

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -36,6 +37,49 @@ func TestAWriteAtAFollowerIsReadThereAtOnce(t *testing.T) {
 		// "0" is whatever the follower has: no read index hides a replica that is behind.
 		if _, err := h.Get(t.Context(), shoalapi.ConfigMaps, key, client.GetOptions{ResourceVersion: "0"}); err != nil {
 			t.Fatalf("read after write: %v", err)
+		}
+	}
+}
+
+func TestAPeerWithoutAVoteSendsAdministratorsToTheMaster(t *testing.T) {
+	c := newCluster(t)
+	c.other.voteless = true
+	const path = "/api/v1/namespaces/ns/configmaps"
+	for _, step := range []struct {
+		method, user, token string
+		want                int
+	}{
+		{http.MethodPost, "", "", http.StatusTemporaryRedirect},
+		{http.MethodDelete, "", "", http.StatusTemporaryRedirect},
+		{http.MethodGet, "", "", http.StatusOK},
+		{http.MethodPost, "jane", "", http.StatusCreated},
+		{http.MethodPost, "", "Bearer speaks-for-itself", http.StatusCreated},
+	} {
+		req, _ := http.NewRequestWithContext(t.Context(), step.method, c.other.http.URL+path+"?fieldManager=me",
+			strings.NewReader(`{"metadata":{"generateName":"a-"}}`))
+		if step.user != "" {
+			req.Header.Set("Test-User", step.user)
+		}
+		if step.token != "" {
+			req.Header.Set("Authorization", step.token)
+		}
+		resp, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if resp.StatusCode != step.want {
+			t.Errorf("%+v: %s %s", step, resp.Status, body)
+		}
+		if step.want != http.StatusTemporaryRedirect {
+			continue
+		}
+		if got := resp.Header.Get("Location"); got != "https://master:6443"+path+"?fieldManager=me" {
+			t.Errorf("sent to %q", got)
+		}
+		if !strings.Contains(string(body), "this peer has no vote") {
+			t.Errorf("who does not follow reads %s", body)
 		}
 	}
 }

@@ -110,6 +110,8 @@ type Peers interface {
 	Master() (name string, ok bool)
 	// Changed returns a channel that is closed when Master next changes. Get it before asking.
 	Changed() <-chan struct{}
+	// Redirect returns where the API of the Master is if that would not take u's word from this peer.
+	Redirect(u *User, master string) (address string, ok bool)
 	// RoundTripTo sends r to a peer. Errors of connecting wrap a *net.OpError with Op "dial".
 	RoundTripTo(name string, r *http.Request) (*http.Response, error)
 }
@@ -236,9 +238,10 @@ func (r *request) context() context.Context {
 // alone is Peers for a cluster of one.
 type alone struct{}
 
-func (alone) Self() string             { return "" }
-func (alone) Master() (string, bool)   { return "", true }
-func (alone) Changed() <-chan struct{} { return nil }
+func (alone) Self() string                          { return "" }
+func (alone) Master() (string, bool)                { return "", true }
+func (alone) Changed() <-chan struct{}              { return nil }
+func (alone) Redirect(*User, string) (string, bool) { return "", false }
 func (alone) RoundTripTo(string, *http.Request) (*http.Response, error) {
 	return nil, http.ErrNotSupported
 }

@@ -86,8 +86,7 @@ func (a *Authenticator) byPeer(ctx context.Context, peer string, names, groups [
 		return nil, unauthorized("a forwarded request must name exactly one user")
 	}
 	u := &User{Name: names[0], Groups: slices.Clone(groups)}
-	another := strings.HasPrefix(u.Name, NodePrefix) && u.Name != NodePrefix+peer || u.In(NodesGroup) && u.Name != NodePrefix+peer
-	if another || u.In(MastersGroup) {
+	if OnlyForVoters(peer, u) {
 		if a.IsVoter == nil || !a.IsVoter(ctx, peer) {
 			return nil, forbiddenf("peer %s is no voter and may not ask as %s in groups %s", peer, u.Name, strings.Join(groups, ", "))
 		}
@@ -96,6 +95,12 @@ func (a *Authenticator) byPeer(ctx context.Context, peer string, names, groups [
 		return &User{Name: Anonymous, Groups: []string{UnauthenticatedGroup}}, nil
 	}
 	return authenticated(u), nil
+}
+
+// OnlyForVoters reports whether a peer must be a voter to ask others for u: an administrator or another node.
+func OnlyForVoters(peer string, u *User) bool {
+	another := strings.HasPrefix(u.Name, NodePrefix) || u.In(NodesGroup)
+	return another && u.Name != NodePrefix+peer || u.In(MastersGroup)
 }
 
 // Forward writes u into the headers of a request that goes to another peer, in the place of whatever was there. The
