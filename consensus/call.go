@@ -11,6 +11,7 @@ const (
 	methodTerm  = "term"  // the newest term known here
 	methodRead  = "read"  // to the Master: a revision that holds all that is acknowledged
 	methodAwait = "await" // answer when the entry of this index has been applied here
+	methodIll   = "ill"   // 1 if the Master of this term should be replaced
 )
 
 const (
@@ -68,6 +69,11 @@ func (p *Peer) Handle(ctx context.Context, from PeerID, method string, body []by
 			return nil, err
 		}
 		return reply(codeOK, p.fsm.applied.Value()), nil
+	case methodIll:
+		if p.agrees(ctx, n) {
+			return reply(codeOK, 1), nil
+		}
+		return reply(codeOK, 0), nil
 	}
 	return nil, fmt.Errorf("call %q from %s: unknown method", method, from)
 }

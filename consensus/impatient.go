@@ -14,7 +14,8 @@ const stagger = 100 * time.Millisecond
 
 // hurry lets elections begin early. Heartbeats are rare, because they are most of what an idle cluster costs, and so a
 // follower's own patience with a silent Master is long. When those around know that the Master's machine is not well, nobody
-// waits for that: after a silence that no pause between heartbeats explains, the first of the voters stands for election. Those
+// waits for that: after a silence that no pause between heartbeats explains, and with the consent of a majority, the first of the
+// voters stands for election. Those
 // who know of no Master, because all have just started or an election has failed, need no long patience either, and least of all
 // the only voter of a cluster, as each new cluster begins. It runs until ctx ends.
 func (p *Peer) hurry(ctx context.Context) error {
@@ -49,7 +50,9 @@ func (p *Peer) hurry(ctx context.Context) error {
 				patience = h.patience
 			}
 			if h.stand {
-				p.stand()
+				if p.consent(ctx) {
+					p.stand()
+				}
 				stood = time.Now()
 				due = time.After(p.cfg.Timing.Ill)
 			}
@@ -83,14 +86,7 @@ func (p *Peer) haste(began time.Time) haste {
 	case state == raft.Candidate || len(line) == 1:
 		return short
 	}
-	var health map[PeerID]Health
-	if p.cfg.Health != nil {
-		health = p.cfg.Health()
-	}
-	ill := func(id PeerID) bool {
-		h, known := health[id]
-		return known && !h.Alive
-	}
+	ill := p.ill()
 	for _, id := range line[:place] {
 		if ill(id) {
 			place--
@@ -110,6 +106,72 @@ func (p *Peer) haste(began time.Time) haste {
 	}
 	short.at = short.at.Add(time.Duration(place) * stagger)
 	return short
+}
+
+// ill returns a test for peers that are known not to be well.
+func (p *Peer) ill() func(PeerID) bool {
+	var health map[PeerID]Health
+	if p.cfg.Health != nil {
+		health = p.cfg.Health()
+	}
+	return func(id PeerID) bool {
+		h, known := health[id]
+		return known && !h.Alive
+	}
+}
+
+// consent reports whether a majority of the voters would have the Master replaced. Without it, one that is cut off would end a good
+// term by its mere return.
+func (p *Peer) consent(ctx context.Context) bool {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	others, term := p.others(), p.raft.Load().CurrentTerm()
+	answers := make(chan bool, len(others))
+	for _, id := range others {
+		go func() {
+			yes, err := p.call(ctx, id, methodIll, term)
+			answers <- err == nil && yes == 1
+		}()
+	}
+	agreed := 1
+	for range others {
+		if <-answers {
+			agreed++
+		}
+		if agreed > (len(others)+1)/2 {
+			return true
+		}
+	}
+	return false
+}
+
+// hearsay is how long a voter that is asked for its consent may take to hear what the asker has heard.
+const hearsay = 3 * stagger
+
+// agrees reports whether this peer, too, would have the Master of a term replaced.
+func (p *Peer) agrees(ctx context.Context, term uint64) bool {
+	ctx, cancel := context.WithTimeout(ctx, hearsay)
+	defer cancel()
+	for {
+		changed := p.Changed()
+		var heard <-chan struct{}
+		if p.cfg.HealthChanged != nil {
+			heard = p.cfg.HealthChanged()
+		}
+		r := p.raft.Load()
+		if r.CurrentTerm() > term || r.State() == raft.Leader {
+			return false
+		}
+		if _, master := r.LeaderWithID(); master == "" || p.ill()(PeerID(master)) {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-heard:
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // stand makes this peer a candidate at once, as a Master does that hands over: voters elect it though they know of a Master.
