@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,14 +13,14 @@ import (
 func TestMemoryIsFreedOnceAfterABurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		s, freed, done := store.New(), 0, make(chan error)
-		go func() { done <- whenCalm(ctx, s, func() { freed++ }) }()
+		s, freed, done := store.New(), atomic.Int64{}, make(chan error)
+		go func() { done <- whenCalm(ctx, s, func() { freed.Add(1) }) }()
 		write := func() { s.Apply(1, store.Txn{Ops: []store.Op{{Key: "k", Value: []byte(time.Now().String())}}}) }
-		expect := func(want int, when string) {
+		expect := func(want int64, when string) {
 			t.Helper()
 			synctest.Wait()
-			if freed != want {
-				t.Errorf("%s: freed %d times, want %d", when, freed, want)
+			if got := freed.Load(); got != want {
+				t.Errorf("%s: freed %d times, want %d", when, got, want)
 			}
 		}
 		time.Sleep(time.Hour)

@@ -48,13 +48,15 @@ func (p *Peer) writeMetrics(w io.Writer) {
 		{"shoal_raft_log_entries", float64(st.LogLen)},
 		{"shoal_store_revision", float64(st.Rev)},
 	} {
-		masterapi.WriteMetric(w, m.name, "", m.value)
+		masterapi.WriteGauge(w, m.name, map[string]float64{"": m.value})
 	}
 	count := map[api.Liveness]int{}
 	for _, m := range p.members() {
 		count[m.State]++
 	}
+	peers := map[string]float64{}
 	for _, state := range []api.Liveness{api.Alive, api.Suspect, api.Silent, api.Gone, api.Left, api.Unknown} {
-		masterapi.WriteMetric(w, "shoal_peers", fmt.Sprintf("state=%q", state), float64(count[state]))
+		peers[fmt.Sprintf("state=%q", state)] = float64(count[state])
 	}
+	masterapi.WriteGauge(w, "shoal_peers", peers)
 }

@@ -96,13 +96,13 @@ func New(c Config) Chain {
 	chain := Chain{
 		// These complete objects.
 		serviceAccount{c.Reader},
+		runtimeClass{c.Reader},
 		priority{c.Reader},
 		tolerations{seconds(c.EvictionGrace)},
 		nodeTaint{},
 		storageInUse{},
 		// These only refuse.
 		namespaceLifecycle{c.Reader},
-		runtimeClass{},
 	}
 	if c.NodeRestriction != nil {
 		chain = append(chain, c.NodeRestriction)

@@ -3,7 +3,9 @@ package api
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +37,7 @@ type series struct {
 var durations = []float64{.005, .025, .05, .1, .2, .4, .6, .8, 1, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60}
 
 func newInstruments() *instruments {
+	metrics.ExposeMetadata(true) // what type each is
 	i := &instruments{set: metrics.NewSet()}
 	for mutating, kind := range []string{"readOnly", "mutating"} {
 		i.set.NewGauge(fmt.Sprintf("apiserver_current_inflight_requests{request_kind=%q}", kind), func() float64 {
@@ -139,12 +142,17 @@ func (s *Server) serveInstruments(w http.ResponseWriter) {
 	metrics.WriteProcessMetrics(w)
 }
 
-// WriteMetric writes one figure as Prometheus reads it. Labels are as between braces; empty for none.
-func WriteMetric(w io.Writer, name, labels string, value float64) {
-	if labels != "" {
-		name += "{" + labels + "}"
+// WriteGauge writes a figure, or several that differ in their labels, as Prometheus reads it. Labels are as between braces; empty
+// for none.
+func WriteGauge(w io.Writer, name string, values map[string]float64) {
+	fmt.Fprintf(w, "# TYPE %s gauge\n", name)
+	for _, labels := range slices.Sorted(maps.Keys(values)) {
+		if labels == "" {
+			fmt.Fprintf(w, "%s %v\n", name, values[labels])
+			continue
+		}
+		fmt.Fprintf(w, "%s{%s} %v\n", name, labels, values[labels])
 	}
-	fmt.Fprintf(w, "%s %v\n", name, value)
 }
 
 // countedWriter notes the code of the answer.

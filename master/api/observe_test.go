@@ -57,7 +57,7 @@ func TestHealthByName(t *testing.T) {
 
 func TestMetricsCountWhatIsServed(t *testing.T) {
 	reg, _ := registrytest.New(t)
-	h := api.New(api.Config{Registry: reg, Auth: everyone{}, Metrics: func(w io.Writer) { api.WriteMetric(w, "shoal_more", `a="b"`, 7) }})
+	h := api.New(api.Config{Registry: reg, Auth: everyone{}, Metrics: func(w io.Writer) { api.WriteGauge(w, "shoal_more", map[string]float64{`a="b"`: 7}) }})
 	if _, err := reg.Create(t.Context(), shoalapi.Namespaces, namespace("ns"), client.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -85,6 +85,20 @@ func TestMetricsCountWhatIsServed(t *testing.T) {
 	} {
 		if !strings.Contains(got, want+"") {
 			t.Errorf("no %s", want)
+		}
+	}
+	types := map[string]int{}
+	for line := range strings.Lines(got) {
+		if name, ok := strings.CutPrefix(line, "# TYPE "); ok {
+			types[name]++
+		}
+	}
+	for _, name := range []string{
+		"apiserver_request_total counter", "apiserver_request_duration_seconds histogram", "apiserver_current_inflight_requests gauge",
+		"shoal_more gauge", "process_resident_memory_bytes gauge",
+	} {
+		if types[name+"\n"] != 1 {
+			t.Errorf("the type of %s is told %d times", name, types[name+"\n"])
 		}
 	}
 	for _, not := range []string{"made.up", "things-of-ones-own", "nonsense", `verb="WATCH",version="v1",le=`} {

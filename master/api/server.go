@@ -43,7 +43,7 @@ type Config struct {
 	Extra http.Handler
 	// Checks are what /livez and /readyz ask, besides whether this server answers at all.
 	Checks []Check
-	// Metrics writes more of what /metrics shows; see WriteMetric. Nil means there is no more.
+	// Metrics writes more of what /metrics shows; see WriteGauge. Nil means there is no more.
 	Metrics func(w io.Writer)
 	Version string // of Shoal; /version names it behind Kubernetes'
 	Now     func() time.Time

@@ -3,7 +3,6 @@ package server
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -17,13 +16,12 @@ import (
 )
 
 // copier copies a container's log, which is in several files, oldest first: PATH.2, PATH.1, PATH. It remembers where it
-// is, and goes on there when files were renamed meanwhile.
+// is, and goes on there when files were renamed or removed meanwhile. It must be closed.
 type copier struct {
 	w io.Writer
 	o logOptions
 
-	begun   bool
-	file    fs.FileInfo // where it is; nil at the beginning
+	file    *os.File // where it is, and stays until it has all of it; nil at the beginning
 	offset  int64
 	written int64
 	within  map[string]bool // streams whose last entry was a part of a line
@@ -36,39 +34,67 @@ func newCopier(w io.Writer, o logOptions) *copier {
 // full reports whether as much was written as was asked for.
 func (c *copier) full() bool { return c.o.limit >= 0 && c.written >= c.o.limit }
 
-// files returns the files of a log that are there, oldest first. The caller closes them.
+func (c *copier) close() {
+	if c.file != nil {
+		_ = c.file.Close()
+	}
+}
+
+// files returns the files of a log that are there at one moment, oldest first. The caller closes them.
 func files(path string) ([]*os.File, error) {
+	const tries = 10 // logs are rotated every 10 MiB; who is as fast as that loses
+	for try := 1; ; try++ {
+		list, settled, err := filesOnce(path)
+		if err != nil || settled || try == tries {
+			slices.Reverse(list)
+			return list, err
+		}
+		closeAll(list)
+	}
+}
+
+// filesOnce opens the files from the newest to the oldest, the way that they are renamed: one that is renamed meanwhile is met
+// twice, and none is missed. It has settled if no newer file came meanwhile.
+func filesOnce(path string) (list []*os.File, settled bool, err error) {
 	names, err := filepath.Glob(path + ".*")
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	age := func(name string) int {
-		n, err := strconv.Atoi(strings.TrimPrefix(name, path+"."))
-		if err != nil {
-			return -1
+	oldest := 0
+	for _, name := range names {
+		if n, err := strconv.Atoi(strings.TrimPrefix(name, path+".")); err == nil {
+			oldest = max(oldest, n)
 		}
-		return n
 	}
-	names = slices.DeleteFunc(names, func(n string) bool { return age(n) < 1 })
-	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(age(b), age(a)) })
-	var out []*os.File
-	for _, name := range append(names, path) {
+	first, err := os.Stat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, false, err
+	}
+	for i := 0; i <= oldest+1; i++ { // one more than there were
+		name := path
+		if i > 0 {
+			name = path + "." + strconv.Itoa(i)
+		}
 		f, err := os.Open(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			closeAll(out)
-			return nil, err
+			closeAll(list)
+			return nil, false, err
 		}
-		// Renamed between the listing and now: the same file twice.
-		if len(out) == 0 || !sameFile(out[len(out)-1], f) {
-			out = append(out, f)
-		} else {
+		if len(list) > 0 && sameFile(list[len(list)-1], f) {
 			_ = f.Close()
+			continue
 		}
+		list = append(list, f)
 	}
-	return out, nil
+	last, err := os.Stat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		closeAll(list)
+		return nil, false, err
+	}
+	return list, first == nil && last == nil || first != nil && last != nil && os.SameFile(first, last), nil
 }
 
 func sameFile(a, b *os.File) bool {
@@ -89,49 +115,48 @@ func closeAll(list []*os.File) {
 // catchUp copies everything that is there and was not copied.
 func (c *copier) catchUp(path string) error {
 	list, err := files(path)
-	if err != nil || len(list) == 0 {
+	if err != nil {
 		return err
 	}
-	defer closeAll(list)
-	at := 0
+	defer func() { closeAll(list) }()
+	next := 0
 	switch {
-	case !c.begun:
-		c.begun = true
-		if at, c.offset, err = tailStart(list, c.o.tail); err != nil {
+	case c.file != nil:
+		// What comes next was begun after the last was written to this one, even if this one is gone by now.
+		if err := c.copy(); err != nil {
 			return err
 		}
-	case c.file != nil:
-		// Where it was may be gone by now; then the oldest that is left comes next.
-		found := slices.IndexFunc(list, func(f *os.File) bool {
-			info, err := f.Stat()
-			return err == nil && os.SameFile(info, c.file)
-		})
-		if found < 0 {
-			c.offset = 0
-		} else {
-			at = found
+		next = 1 + slices.IndexFunc(list, func(f *os.File) bool { return sameFile(f, c.file) })
+	case len(list) > 0:
+		var offset int64
+		if next, offset, err = tailStart(list, c.o.tail); err != nil {
+			return err
+		}
+		if list, err = c.enter(list, next, offset); err != nil {
+			return err
 		}
 	}
-	for i := at; i < len(list) && !c.full(); i++ {
-		if i > at {
-			c.offset = 0
-		}
-		if c.file, err = list[i].Stat(); err != nil {
-			return err
-		}
-		if err := c.copy(list[i]); err != nil {
+	for next < len(list) && !c.full() {
+		if list, err = c.enter(list, next, 0); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// copy copies whole entries from where it is in f.
-func (c *copier) copy(f *os.File) error {
-	if _, err := f.Seek(c.offset, io.SeekStart); err != nil {
+// enter goes on to one of the files, from an offset, and returns the others.
+func (c *copier) enter(list []*os.File, i int, offset int64) ([]*os.File, error) {
+	c.close()
+	c.file, c.offset = list[i], offset
+	return slices.Delete(list, i, i+1), c.copy()
+}
+
+// copy copies whole entries from where it is.
+func (c *copier) copy() error {
+	if _, err := c.file.Seek(c.offset, io.SeekStart); err != nil {
 		return err
 	}
-	r := bufio.NewReaderSize(f, 64<<10)
+	r := bufio.NewReaderSize(c.file, 64<<10)
 	for !c.full() {
 		line, err := r.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {

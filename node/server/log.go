@@ -107,6 +107,7 @@ func (s *server) serveLog(w http.ResponseWriter, r *http.Request, p *corev1.Pod)
 	w.WriteHeader(http.StatusOK)
 	flush := http.NewResponseController(w).Flush
 	out := newCopier(w, o)
+	defer out.close()
 	path := s.cfg.Pods.LogPath(p.UID, name, attempt)
 	if !o.follow {
 		err = out.catchUp(path)
