@@ -24,10 +24,13 @@ const masterWait = 5 * time.Second
 // serve answers HTTP on the mux's connections until ctx ends, and then lets requests under way end for a moment.
 func (p *Peer) serve(ctx context.Context) error {
 	srv := p.httpServer(p.front)
-	if err := http2.ConfigureServer(srv, streamsUntilSilent(silence)); err != nil {
+	h2 := streamsUntilSilent(silence)
+	if err := http2.ConfigureServer(srv, h2); err != nil {
 		return err
 	}
-	srv.TLSNextProto[protoPeer] = srv.TLSNextProto["h2"]
+	for _, proto := range []string{"h2", protoPeer} {
+		srv.TLSNextProto[proto] = gathered(h2)
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return serveUntil(ctx, srv, p.mux.http) })
 	g.Go(func() error { return serveUntil(ctx, p.streamServer(), plain{p.mux.stream}) })

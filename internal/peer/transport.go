@@ -47,7 +47,7 @@ func newTransport(id *pki.Identity, address func(string) (string, bool)) *transp
 			if err != nil {
 				return nil, err
 			}
-			return &keptConn{Conn: conn, forget: t.onAway(host(addr), func() { _ = conn.Close() })}, nil
+			return &keptConn{Conn: newGather(conn, silence), forget: t.onAway(host(addr), func() { _ = conn.Close() })}, nil
 		},
 		ReadIdleTimeout: 15 * time.Second, // gossip finds machines that are gone; this finds paths that are
 		PingTimeout:     time.Second,
@@ -121,7 +121,7 @@ func host(addr string) string {
 
 // dial connects to the named peer with one of our protocols and makes sure that it is that peer. Its errors are a
 // net.OpError of a "dial": whatever was to be sent has not been.
-func (t *transport) dial(ctx context.Context, name, proto string) (net.Conn, error) {
+func (t *transport) dial(ctx context.Context, name, proto string) (*tls.Conn, error) {
 	addr, ok := t.address(name)
 	if !ok {
 		return nil, fmt.Errorf("dial peer %s: its address is not known", name)
