@@ -201,7 +201,7 @@ func (f *finalizers) reconcile(ctx context.Context, key client.Key) (time.Durati
 		if err := errors.Join(err, w.shown(ctx, f.Caches.Pods)); err != nil {
 			return 0, err
 		}
-		return 0, f.drop(ctx, rc, metav1.FinalizerOrphanDependents)
+		return 0, dropFinalizer(ctx, f.Client, api.ReplicationControllers, rc, metav1.FinalizerOrphanDependents)
 	case slices.Contains(rc.Finalizers, metav1.FinalizerDeleteDependents):
 		blocking := slices.ContainsFunc(pods, func(p *corev1.Pod) bool {
 			return slices.ContainsFunc(p.OwnerReferences, func(r metav1.OwnerReference) bool {
@@ -211,17 +211,18 @@ func (f *finalizers) reconcile(ctx context.Context, key client.Key) (time.Durati
 		if blocking {
 			return 0, nil // their going brings us back
 		}
-		return 0, f.drop(ctx, rc, metav1.FinalizerDeleteDependents)
+		return 0, dropFinalizer(ctx, f.Client, api.ReplicationControllers, rc, metav1.FinalizerDeleteDependents)
 	}
 	return 0, nil
 }
 
-func (f *finalizers) drop(ctx context.Context, rc *corev1.ReplicationController, finalizer string) error {
-	rc = rc.DeepCopy()
-	rc.Finalizers = slices.DeleteFunc(rc.Finalizers, func(s string) bool { return s == finalizer })
-	_, err := f.Client.Update(ctx, api.ReplicationControllers, rc, client.UpdateOptions{})
+// dropFinalizer lets a deletion go on: the last finalizer that is dropped ends it.
+func dropFinalizer(ctx context.Context, c client.Interface, k *api.Kind, o api.Object, finalizer string) error {
+	o = o.DeepCopyObject().(api.Object)
+	o.SetFinalizers(slices.DeleteFunc(o.GetFinalizers(), func(s string) bool { return s == finalizer }))
+	_, err := c.Update(ctx, k, o, client.UpdateOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("end deletion: %w", err)
+		return fmt.Errorf("end deletion of %s %s/%s: %w", k.Resource, o.GetNamespace(), o.GetName(), err)
 	}
 	return nil
 }

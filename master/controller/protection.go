@@ -2,12 +2,10 @@ package controller
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"shoal/internal/api"
 	"shoal/internal/client"
@@ -48,9 +46,7 @@ func (p *claims) reconcile(ctx context.Context, key client.Key) (time.Duration, 
 			return 0, nil // its end brings us back
 		}
 	}
-	claim = claim.DeepCopy()
-	claim.Finalizers = slices.DeleteFunc(claim.Finalizers, func(f string) bool { return f == api.FinalizerClaim })
-	return 0, release(ctx, p.Client, api.PersistentVolumeClaims, claim)
+	return 0, dropFinalizer(ctx, p.Client, api.PersistentVolumeClaims, claim, api.FinalizerClaim)
 }
 
 // volumes lets volumes go that are being deleted when they are not bound to a claim.
@@ -74,16 +70,5 @@ func (p *volumes) reconcile(ctx context.Context, key client.Key) (time.Duration,
 	if !ok || v.DeletionTimestamp == nil || v.Status.Phase == corev1.VolumeBound || !slices.Contains(v.Finalizers, api.FinalizerVolume) {
 		return 0, nil
 	}
-	v = v.DeepCopy()
-	v.Finalizers = slices.DeleteFunc(v.Finalizers, func(f string) bool { return f == api.FinalizerVolume })
-	return 0, release(ctx, p.Client, api.PersistentVolumes, v)
-}
-
-// release writes an object that lost a finalizer.
-func release(ctx context.Context, c client.Interface, k *api.Kind, o api.Object) error {
-	_, err := c.Update(ctx, k, o, client.UpdateOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("let %s %s/%s go: %w", k.Resource, o.GetNamespace(), o.GetName(), err)
-	}
-	return nil
+	return 0, dropFinalizer(ctx, p.Client, api.PersistentVolumes, v, api.FinalizerVolume)
 }

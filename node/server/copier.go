@@ -60,17 +60,18 @@ func filesOnce(path string) (list []*os.File, settled bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	oldest := 0
+	numbers := []int{0, 1}
 	for _, name := range names {
-		if n, err := strconv.Atoi(strings.TrimPrefix(name, path+".")); err == nil {
-			oldest = max(oldest, n)
+		if n, err := strconv.Atoi(strings.TrimPrefix(name, path+".")); err == nil && n > 0 {
+			numbers = append(numbers, n, n+1) // where it is renamed to meanwhile
 		}
 	}
+	slices.Sort(numbers)
 	first, err := os.Stat(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, false, err
 	}
-	for i := 0; i <= oldest+1; i++ { // one more than there were
+	for _, i := range slices.Compact(numbers) {
 		name := path
 		if i > 0 {
 			name = path + "." + strconv.Itoa(i)

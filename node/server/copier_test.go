@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -73,6 +74,26 @@ func TestFilesAreThoseOfOneMoment(t *testing.T) {
 			return
 		default:
 		}
+	}
+}
+
+// TestAFarNumberIsAFileLikeAnother: somebody's own rotation names files by their date.
+func TestAFarNumberIsAFileLikeAnother(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "0.log")
+	for i, suffix := range []string{".9223372036854775806", ".20260101", ".1", ".gz", ""} {
+		write(t, path+suffix, entries(i, i+1))
+	}
+	list, err := files(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeAll(list)
+	var got []string
+	for _, f := range list {
+		got = append(got, filepath.Ext(f.Name()))
+	}
+	if want := []string{".9223372036854775806", ".20260101", ".1", ".log"}; !slices.Equal(got, want) {
+		t.Errorf("files %v, want %v", got, want)
 	}
 }
 
