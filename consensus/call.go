@@ -6,12 +6,12 @@ import (
 	"fmt"
 )
 
-// What peers ask each other: a method, a number, and as answer a code and a number.
+// What peers ask each other: a method, numbers, and as answer a code and a number.
 const (
 	methodTerm  = "term"  // the newest term known here
 	methodRead  = "read"  // to the Master: a revision that holds all that is acknowledged
 	methodAwait = "await" // answer when the entry of this index has been applied here
-	methodIll   = "ill"   // 1 if the Master of this term should be replaced
+	methodBid   = "bid"   // 1 if the Master of this term should be replaced, by one whose log ends at this term and index
 )
 
 const (
@@ -20,13 +20,17 @@ const (
 )
 
 // call asks another peer, for at most the configured time unless the method waits by design.
-func (p *Peer) call(ctx context.Context, to PeerID, method string, n uint64) (uint64, error) {
+func (p *Peer) call(ctx context.Context, to PeerID, method string, n ...uint64) (uint64, error) {
 	if method != methodAwait {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, p.cfg.Timing.Call)
 		defer cancel()
 	}
-	answer, err := p.cfg.Peers.Call(ctx, to, method, binary.AppendUvarint(nil, n))
+	var body []byte
+	for _, n := range n {
+		body = binary.AppendUvarint(body, n)
+	}
+	answer, err := p.cfg.Peers.Call(ctx, to, method, body)
 	if err != nil {
 		return 0, fmt.Errorf("ask %s for %s: %w", to, method, err)
 	}
@@ -45,6 +49,10 @@ func (p *Peer) call(ctx context.Context, to PeerID, method string, n uint64) (ui
 func (p *Peer) Handle(ctx context.Context, from PeerID, method string, body []byte) ([]byte, error) {
 	d := decoder{rest: body}
 	n := d.number()
+	var end position
+	if method == methodBid {
+		end = position{term: d.number(), index: d.number()}
+	}
 	if d.bad {
 		return nil, fmt.Errorf("call %q from %s: malformed body", method, from)
 	}
@@ -69,8 +77,8 @@ func (p *Peer) Handle(ctx context.Context, from PeerID, method string, body []by
 			return nil, err
 		}
 		return reply(codeOK, p.fsm.applied.Value()), nil
-	case methodIll:
-		if p.agrees(ctx, n) {
+	case methodBid:
+		if p.agrees(ctx, from, n, end) {
 			return reply(codeOK, 1), nil
 		}
 		return reply(codeOK, 0), nil

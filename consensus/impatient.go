@@ -22,7 +22,7 @@ func (p *Peer) hurry(ctx context.Context) error {
 	calm := p.cfg.Timing.Heartbeat
 	patience := calm
 	var began time.Time // when the present reason to hurry came up; zero when there is none
-	var stood time.Time // when this peer last stood for election early
+	var stood time.Time // when this peer last tried to stand for election
 	for ctx.Err() == nil {
 		changed := p.Changed()
 		var ill <-chan struct{}
@@ -50,9 +50,7 @@ func (p *Peer) hurry(ctx context.Context) error {
 				patience = h.patience
 			}
 			if h.stand {
-				if p.consent(ctx) {
-					p.stand()
-				}
+				p.bid(ctx)
 				stood = time.Now()
 				due = time.After(p.cfg.Timing.Ill)
 			}
@@ -117,70 +115,6 @@ func (p *Peer) ill() func(PeerID) bool {
 	return func(id PeerID) bool {
 		h, known := health[id]
 		return known && !h.Alive
-	}
-}
-
-// consent reports whether a majority of the voters would have the Master replaced. Without it, one that is cut off would end a good
-// term by its mere return.
-func (p *Peer) consent(ctx context.Context) bool {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	others, term := p.others(), p.raft.Load().CurrentTerm()
-	answers := make(chan bool, len(others))
-	for _, id := range others {
-		go func() {
-			yes, err := p.call(ctx, id, methodIll, term)
-			answers <- err == nil && yes == 1
-		}()
-	}
-	agreed := 1
-	for range others {
-		if <-answers {
-			agreed++
-		}
-		if agreed > (len(others)+1)/2 {
-			return true
-		}
-	}
-	return false
-}
-
-// hearsay is how long a voter that is asked for its consent may take to hear what the asker has heard.
-const hearsay = 3 * stagger
-
-// agrees reports whether this peer, too, would have the Master of a term replaced.
-func (p *Peer) agrees(ctx context.Context, term uint64) bool {
-	ctx, cancel := context.WithTimeout(ctx, hearsay)
-	defer cancel()
-	for {
-		changed := p.Changed()
-		var heard <-chan struct{}
-		if p.cfg.HealthChanged != nil {
-			heard = p.cfg.HealthChanged()
-		}
-		r := p.raft.Load()
-		if r.CurrentTerm() > term || r.State() == raft.Leader {
-			return false
-		}
-		if _, master := r.LeaderWithID(); master == "" || p.ill()(PeerID(master)) {
-			return true
-		}
-		select {
-		case <-changed:
-		case <-heard:
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
-// stand makes this peer a candidate at once, as a Master does that hands over: voters elect it though they know of a Master.
-// Raft takes such a request only from its transport, so the peer sends it to itself.
-func (p *Peer) stand() {
-	self := raft.ServerAddress(p.cfg.ID)
-	req := raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(p.cfg.ID), Addr: []byte(self)}}
-	if err := p.trans.TimeoutNow(raft.ServerID(p.cfg.ID), self, &req, new(raft.TimeoutNowResponse)); err != nil {
-		p.cfg.Log.Error("stand for election", "err", err)
 	}
 }
 

@@ -36,6 +36,7 @@ type Peer struct {
 	confirms *rounds // on the Master: is it still?
 	asks     *rounds // elsewhere: what has the Master confirmed?
 	inflight proposals
+	bids     bids
 }
 
 // New returns a peer that does nothing until Run.
