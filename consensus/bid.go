@@ -107,7 +107,7 @@ func (p *Peer) agrees(ctx context.Context, by PeerID, term uint64, theirs positi
 		if r.CurrentTerm() > term || r.State() == raft.Leader {
 			return false
 		}
-		if _, master := r.LeaderWithID(); master == "" || p.ill()(PeerID(master)) {
+		if _, master := r.LeaderWithID(); master == "" || p.hasResigned() || p.ill()(PeerID(master)) {
 			mine := p.position()
 			return !theirs.less(mine) && p.bids.yield(mine.less(theirs) || by < p.cfg.ID)
 		}

@@ -12,6 +12,8 @@ const (
 	methodRead  = "read"  // to the Master: a revision that holds all that is acknowledged
 	methodAwait = "await" // answer when the entry of this index has been applied here
 	methodBid   = "bid"   // 1 if the Master of this term should be replaced, by one whose log ends at this term and index
+
+	methodResign = "resign" // from the Master of this term: it should be replaced
 )
 
 const (
@@ -81,6 +83,9 @@ func (p *Peer) Handle(ctx context.Context, from PeerID, method string, body []by
 		if p.agrees(ctx, from, n, end) {
 			return reply(codeOK, 1), nil
 		}
+		return reply(codeOK, 0), nil
+	case methodResign:
+		p.resigns(from, n)
 		return reply(codeOK, 0), nil
 	}
 	return nil, fmt.Errorf("call %q from %s: unknown method", method, from)

@@ -38,6 +38,8 @@ type Config struct {
 	VotersMax  int  // default 5
 	HistoryMax int  // changes remembered before the Master forgets the older half; default 10,000
 
+	disk func(disk) disk // replaces the log's disk, for tests; else nil
+
 	Timing Timing
 	Log    *slog.Logger // nil: silent
 }

@@ -94,6 +94,8 @@ func (p *Peer) haste(began time.Time) haste {
 	switch {
 	case master == "":
 		short.at = began.Add(short.patience) // one may be there, and about to be heard of
+	case p.hasResigned():
+		short.stand = true
 	case !ill(PeerID(master)):
 		return calm
 	default:

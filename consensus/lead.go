@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -74,15 +75,15 @@ func (p *Peer) serveTerms(ctx context.Context, terms <-chan mandate) error {
 func (p *Peer) serve(ctx context.Context, m mandate) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
+	var beside sync.WaitGroup
+	beside.Go(func() {
 		select {
 		case <-m.over:
 			cancel(fmt.Errorf("%w: term %d is over", ErrNotMaster, m.term))
 		case <-ctx.Done():
 		}
-	}()
+	})
+	beside.Go(func() { p.standBack(ctx, m.term) })
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		err := p.lead(ctx, m)
 		if ctx.Err() != nil || errors.Is(err, errOver) {
@@ -95,7 +96,7 @@ func (p *Peer) serve(ctx context.Context, m mandate) {
 		rest(ctx, pause)
 	}
 	cancel(nil)
-	<-ended
+	beside.Wait()
 }
 
 // lead runs all the leader's work of one term. It returns when ctx ends or any of it fails.
@@ -131,6 +132,7 @@ func (p *Peer) lead(ctx context.Context, m mandate) error {
 			return err
 		})
 	}
+	g.Go(func() error { return p.untilStalled(ctx) })
 	g.Go(func() error { return p.tellCommits(ctx) })
 	g.Go(func() error { return p.keepVoters(ctx) })
 	g.Go(func() error { return p.keepHistory(ctx, m.term) })

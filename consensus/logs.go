@@ -21,12 +21,17 @@ const (
 	cached = 1024
 )
 
-func openLogs(dir string, log *logger) (*logs, error) {
+// openLogs opens the log in a directory, or begins one. It calls slow, which must not wait, when a write takes too long.
+func openLogs(dir string, cfg Config, log *logger, slow func()) (*logs, error) {
+	var w disk
 	w, err := wal.Open(dir, wal.WithSegmentSize(segment), wal.WithLogger(log))
 	if err != nil {
 		return nil, fmt.Errorf("open log in %s: %w", dir, err)
 	}
-	n := &noted{wal: w}
+	if cfg.disk != nil {
+		w = cfg.disk(w)
+	}
+	n := &noted{wal: w, slow: slow}
 	cache, err := raft.NewLogCache(cached, n)
 	if err != nil {
 		return nil, errors.Join(err, w.Close())

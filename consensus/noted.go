@@ -4,10 +4,11 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
-	wal "github.com/hashicorp/raft-wal"
 )
 
 // noted writes beside each entry what was known to be committed then, so that a peer that starts without a quorum still
@@ -15,11 +16,20 @@ import (
 // else uses: a format version and the index, as uvarints. (The log's own codec cannot carry it: raft-wal 0.4 accepts
 // others but does not open again what they wrote.)
 type noted struct {
-	wal    *wal.WAL
+	wal    disk
 	staged atomic.Uint64 // committed index written with the next entries
+	slow   func()        // called when a write takes longer than stallAfter
 }
 
 const noteVersion = 1
+
+// disk keeps entries, vote and term, durably. It is a *wal.WAL.
+type disk interface {
+	raft.LogStore
+	raft.StableStore
+	raft.MonotonicLogStore
+	io.Closer
+}
 
 // committed returns the highest index that the log itself knows to be committed.
 func (n *noted) committed() (uint64, error) {
@@ -43,6 +53,8 @@ func (n *noted) StoreLogs(ls []*raft.Log) error {
 		copies[i].Extensions = append(note, l.Extensions...)
 		out[i] = &copies[i]
 	}
+	late := time.AfterFunc(stallAfter, n.slow)
+	defer late.Stop()
 	return n.wal.StoreLogs(out)
 }
 

@@ -20,7 +20,7 @@ func (p *Peer) open(notify chan<- bool) (*raft.Raft, error) {
 		return nil, fmt.Errorf("make log directory: %w", err)
 	}
 	var err error
-	if p.logs, err = openLogs(logDir, log); err != nil {
+	if p.logs, err = openLogs(logDir, p.cfg, log, p.stalled.fire); err != nil {
 		return nil, err
 	}
 	snaps, err := raft.NewFileSnapshotStoreWithLogger(p.cfg.Dir, 2, log)

@@ -37,6 +37,8 @@ type Peer struct {
 	asks     *rounds // elsewhere: what has the Master confirmed?
 	inflight proposals
 	bids     bids
+	stalled  signal        // a write of the log takes too long
+	resigned atomic.Uint64 // the newest term whose Master wants to be replaced
 }
 
 // New returns a peer that does nothing until Run.
