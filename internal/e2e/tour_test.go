@@ -28,11 +28,16 @@ func TestKubectl(t *testing.T) {
 	}
 }
 
-// TestHelm installs, upgrades, rolls back and uninstalls a chart with hooks at a follower.
+// TestHelm installs, upgrades, rolls back and uninstalls a chart with hooks at a follower, by Helm's command line and by its Go library.
 func TestHelm(t *testing.T) {
 	c := startLab(t, 3)
 	shoal(t, "image", "import", filepath.Join(repo(), "build/images/busybox.tar"))
-	takeTour(t, "testdata/helm/helm.txt", "", c.others(master(t))[0], map[string]string{"kubectl": "kubectl-current", "helm": "helm"})
+	follower := c.others(master(t))[0]
+	for _, tool := range []string{"helm", "helm-library"} {
+		t.Run(tool, func(t *testing.T) {
+			takeTour(t, "testdata/helm/"+tool+".txt", "", follower, map[string]string{"kubectl": "kubectl-current", tool: tool})
+		})
+	}
 }
 
 // takeTour runs the commands of a file in its folder, with tools from build/tools under the names that the file knows.
