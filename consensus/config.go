@@ -20,7 +20,7 @@ type Config struct {
 	// Stream carries Raft between the peers. It is closed when Run ends. Not used when Transport is set.
 	Stream Stream
 	// Transport replaces Stream, for tests in one process. Its local address must be ID.
-	Transport raft.Transport
+	Transport raft.LoopbackTransport
 	// Peers calls Handle of other peers.
 	Peers Caller
 

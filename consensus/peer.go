@@ -24,7 +24,7 @@ type Peer struct {
 
 	raft    atomic.Pointer[raft.Raft] // nil until Ready
 	logs    *logs                     // set before raft
-	trans   raft.Transport            // set before raft
+	trans   carrier                   // set before raft
 	began   atomic.Bool
 	ready   chan struct{}
 	changed signal

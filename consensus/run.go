@@ -16,10 +16,11 @@ func (p *Peer) Run(ctx context.Context) error {
 	if !p.began.CompareAndSwap(false, true) {
 		return errors.New("a consensus peer runs only once")
 	}
-	p.trans = p.cfg.Transport
-	if p.trans == nil {
-		p.trans = newTransport(p.cfg, p.cfg.Stream)
+	var w carrier = p.cfg.Transport
+	if p.cfg.Transport == nil {
+		w = newTransport(p.cfg, p.cfg.Stream)
 	}
+	p.trans = matched{w}
 	notify := make(chan bool, 1)
 	r, err := p.open(notify)
 	if err != nil {
@@ -76,10 +77,8 @@ func (p *Peer) leave(ctx context.Context, r *raft.Raft) error {
 	case <-ctx.Done():
 	}
 	down := r.Shutdown()
-	if c, ok := p.trans.(raft.WithClose); ok {
-		if err := c.Close(); err != nil {
-			p.cfg.Log.Debug("close transport", "err", err)
-		}
+	if err := p.trans.Close(); err != nil {
+		p.cfg.Log.Debug("close transport", "err", err)
 	}
 	if err := down.Error(); err != nil {
 		return fmt.Errorf("stop raft: %w", err)
@@ -88,9 +87,7 @@ func (p *Peer) leave(ctx context.Context, r *raft.Raft) error {
 }
 
 func (p *Peer) close() error {
-	if c, ok := p.trans.(raft.WithClose); ok {
-		_ = c.Close()
-	}
+	_ = p.trans.Close()
 	if p.logs == nil {
 		return nil
 	}

@@ -32,21 +32,30 @@ func (h *hung) StoreLogs(ls []*raft.Log) error {
 	return h.disk.StoreLogs(ls)
 }
 
+// hungDisks are those of a cluster's peers.
+type hungDisks map[PeerID]*hung
+
+// use gives a peer that is about to start such a disk.
+func (h hungDisks) use(cfg *Config) {
+	one := &hung{}
+	h[cfg.ID] = one
+	cfg.disk = func(d disk) disk {
+		one.disk = d
+		return one
+	}
+}
+
 // TestAMasterWhoseDiskStallsIsReplaced: Raft would keep it, as its heartbeats need no disk.
 func TestAMasterWhoseDiskStallsIsReplaced(t *testing.T) {
 	for _, n := range []int{2, 3, 5} {
 		bubble(t, func(t *testing.T) {
-			disks := map[PeerID]*hung{}
+			disks := hungDisks{}
 			var cfg func(*Config)
 			o := newOffice(&cfg)
 			c := newCluster(t, n, func(to *Config) {
 				cfg(to)
 				to.Timing = slow
-				disks[to.ID] = &hung{}
-				to.disk = func(d disk) disk {
-					disks[to.ID].disk = d
-					return disks[to.ID]
-				}
+				disks.use(to)
 			})
 			c.put("a", "1")
 			first := c.master()

@@ -28,7 +28,7 @@ type name PeerID
 func (n name) Network() string { return "peer" }
 func (n name) String() string  { return string(n) }
 
-func newTransport(c Config, s Stream) raft.Transport {
+func newTransport(c Config, s Stream) carrier {
 	return transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:                  &stream{Stream: s, self: c.ID, conns: make(map[net.Conn]struct{})},
 		MaxPool:                 pool,

@@ -1,0 +1,47 @@
+package consensus
+
+import "github.com/hashicorp/raft"
+
+// carrier is what Raft needs of a transport.
+type carrier interface {
+	raft.Transport
+	raft.WithClose
+	raft.WithPreVote
+}
+
+// matched calls no entry committed that the same message does not show to be the follower's, too. Raft 1.8 says all that is
+// committed by now in a message whose end it chose earlier, before a pause of up to 40 s if the follower was away; and a follower
+// takes its own entries behind that end for the Master's. So one that came back with entries which nobody else has applied them, when the
+// Master's disk had been slow at the beginning of its term. In Raft's paper the follower looks at the index of the last new entry.
+type matched struct{ carrier }
+
+// AppendEntries implements raft.Transport.
+func (m matched) AppendEntries(id raft.ServerID, to raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	limitCommit(req)
+	return m.carrier.AppendEntries(id, to, req, resp)
+}
+
+// AppendEntriesPipeline implements raft.Transport.
+func (m matched) AppendEntriesPipeline(id raft.ServerID, to raft.ServerAddress) (raft.AppendPipeline, error) {
+	p, err := m.carrier.AppendEntriesPipeline(id, to)
+	if err != nil {
+		return nil, err
+	}
+	return matchedPipeline{p}, nil
+}
+
+type matchedPipeline struct{ raft.AppendPipeline }
+
+// AppendEntries implements raft.AppendPipeline.
+func (p matchedPipeline) AppendEntries(req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	limitCommit(req)
+	return p.AppendPipeline.AppendEntries(req, resp)
+}
+
+func limitCommit(req *raft.AppendEntriesRequest) {
+	end := req.PrevLogEntry
+	if n := len(req.Entries); n > 0 {
+		end = req.Entries[n-1].Index
+	}
+	req.LeaderCommitIndex = min(req.LeaderCommitIndex, end)
+}
