@@ -130,6 +130,6 @@ func show(r release.Releaser, err error) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%s %d %s\n", a.Name(), a.Version(), a.Status())
-	return nil
+	_, err = fmt.Fprintf(os.Stdout, "%s %d %s\n", a.Name(), a.Version(), a.Status())
+	return err
 }
