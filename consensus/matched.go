@@ -17,8 +17,7 @@ type matched struct{ carrier }
 
 // AppendEntries implements raft.Transport.
 func (m matched) AppendEntries(id raft.ServerID, to raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	limitCommit(req)
-	return m.carrier.AppendEntries(id, to, req, resp)
+	return m.carrier.AppendEntries(id, to, limited(req), resp)
 }
 
 // AppendEntriesPipeline implements raft.Transport.
@@ -34,14 +33,16 @@ type matchedPipeline struct{ raft.AppendPipeline }
 
 // AppendEntries implements raft.AppendPipeline.
 func (p matchedPipeline) AppendEntries(req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
-	limitCommit(req)
-	return p.AppendPipeline.AppendEntries(req, resp)
+	return p.AppendPipeline.AppendEntries(limited(req), resp)
 }
 
-func limitCommit(req *raft.AppendEntriesRequest) {
-	end := req.PrevLogEntry
-	if n := len(req.Entries); n > 0 {
-		end = req.Entries[n-1].Index
+// limited is a message of its own, because Raft uses some again.
+func limited(req *raft.AppendEntriesRequest) *raft.AppendEntriesRequest {
+	out := *req
+	end := out.PrevLogEntry
+	if n := len(out.Entries); n > 0 {
+		end = out.Entries[n-1].Index
 	}
-	req.LeaderCommitIndex = min(req.LeaderCommitIndex, end)
+	out.LeaderCommitIndex = min(out.LeaderCommitIndex, end)
+	return &out
 }
