@@ -1,5 +1,6 @@
 # make help lists the targets.
 SHELL   := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 GO      ?= go
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
@@ -35,8 +36,9 @@ tools: ## the kubectls, the Helm and the etcd that the tests judge by
 faults: build images ## the six faults, five times each, with figures; all that is said is in build/faults.log (needs root)
 	SHOAL_FAULT_RUNS=5 $(GO) test -tags e2e -count=1 -timeout 30m -v -run '^TestFaults$$' ./internal/e2e/ | tee build/faults.log | grep -E 'FIGURES|^(---|ok|FAIL|PASS)'
 
-chaos: ## histories of calls under faults, for CHAOS_TIME (10m) from the seed CHAOS_SEED (0) on
-	CHAOS_TIME=$${CHAOS_TIME:-10m} $(GO) test -count=1 -timeout 0 -v -run '^TestHistoriesAreLinearizable$$' ./consensus/ | grep -vE 'level=|=== RUN|--- PASS: .*/'
+chaos: ## histories of calls under faults, for CHAOS_TIME (10m) from the seed CHAOS_SEED (0) on; all that is said is in build/chaos.log
+	@mkdir -p build
+	CHAOS_TIME=$${CHAOS_TIME:-10m} $(GO) test -count=1 -timeout 0 -v -run '^TestHistoriesAreLinearizable$$' ./consensus/ | tee build/chaos.log | grep -vE 'level=|=== RUN|--- PASS: .*/'
 
 compare: build images tools ## beside etcd: creates, gets, lists and watches with the same clients (needs root)
 	SHOAL_COMPARE=full $(GO) test -tags e2e -count=1 -timeout 30m -v -run '^TestBesideEtcd$$' ./internal/e2e/ | grep -E 'FIGURES|^(---|ok|FAIL|PASS)'

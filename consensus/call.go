@@ -22,14 +22,14 @@ const (
 )
 
 // call asks another peer, for at most the configured time unless the method waits by design.
-func (p *Peer) call(ctx context.Context, to PeerID, method string, n ...uint64) (uint64, error) {
+func (p *Peer) call(ctx context.Context, to PeerID, method string, numbers ...uint64) (uint64, error) {
 	if method != methodAwait {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, p.cfg.Timing.Call)
 		defer cancel()
 	}
 	var body []byte
-	for _, n := range n {
+	for _, n := range numbers {
 		body = binary.AppendUvarint(body, n)
 	}
 	answer, err := p.cfg.Peers.Call(ctx, to, method, body)

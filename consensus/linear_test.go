@@ -49,7 +49,7 @@ func linearizable(t *testing.T, n int, seed int64) {
 		t.Errorf("a history of %d calls: %s", len(h.ops), got)
 	}
 	t.Logf("%d calls, %d with an outcome that nobody knows", len(h.ops), h.unknown)
-	if len(h.ops) < 100 {
+	if len(h.ops) < 30 {
 		t.Error("too few calls to show anything")
 	}
 }
@@ -156,7 +156,7 @@ func (h *record) client(ctx context.Context, c *cluster, id, n int, rng *rand.Ra
 			in.old, mod = string(kv.Value), kv.Mod
 		}
 		call := h.seen.Add(1)
-		one, cancel := context.WithTimeout(ctx, 400*time.Millisecond)
+		one, cancel := context.WithTimeout(ctx, time.Second) // each outcome that nobody knows doubles the work of the judge
 		out, happened := do(one, p, in, mod)
 		cancel()
 		if happened {
@@ -225,7 +225,7 @@ func hurt(ctx context.Context, c *cluster, disks hungDisks, n int, rng *rand.Ran
 			c.kill(id)
 			pause(time.Second)
 			c.start(id, false)
-		case 4: // the Master is called ill for no reason
+		case 4: // one is called ill for no reason
 			id := one()
 			c.setHealth(id, Health{})
 			pause(time.Second)

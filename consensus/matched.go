@@ -10,7 +10,7 @@ type carrier interface {
 }
 
 // matched calls no entry committed that the same message does not show to be the follower's, too. Raft 1.8 says all that is
-// committed by now in a message whose end it chose earlier, before a pause of up to 40 s if the follower was away; and a follower
+// committed by now in a message whose end it chose earlier, before a pause of up to 10 s if the follower was away; and a follower
 // takes its own entries behind that end for the Master's. So one that came back with entries which nobody else has applied them, when the
 // Master's disk had been slow at the beginning of its term. In Raft's paper the follower looks at the index of the last new entry.
 type matched struct{ carrier }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"helm.sh/helm/v4/pkg/action"
+	"helm.sh/helm/v4/pkg/chart"
 	"helm.sh/helm/v4/pkg/chart/loader"
 	"helm.sh/helm/v4/pkg/cli"
 	"helm.sh/helm/v4/pkg/kube"
@@ -60,33 +61,35 @@ func run(args []string) error {
 	return fmt.Errorf("%s of %d arguments is not known", verb, len(rest))
 }
 
-func install(cfg *action.Configuration, namespace, name, path string, sets []string) error {
-	chart, err := loader.Load(path)
+// load reads a chart and what is set of its values.
+func load(path string, sets []string) (chart.Charter, map[string]any, error) {
+	c, err := loader.Load(path)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	values, err := strvals.Parse(strings.Join(sets, ","))
+	return c, values, err
+}
+
+func install(cfg *action.Configuration, namespace, name, path string, sets []string) error {
+	c, values, err := load(path, sets)
 	if err != nil {
 		return err
 	}
 	do := action.NewInstall(cfg)
 	do.ReleaseName, do.Namespace, do.Timeout, do.WaitStrategy = name, namespace, patience, wait
-	made, err := do.Run(chart, values)
+	made, err := do.Run(c, values)
 	return show(made, err)
 }
 
 func upgrade(cfg *action.Configuration, namespace, name, path string, sets []string) error {
-	chart, err := loader.Load(path)
-	if err != nil {
-		return err
-	}
-	values, err := strvals.Parse(strings.Join(sets, ","))
+	c, values, err := load(path, sets)
 	if err != nil {
 		return err
 	}
 	do := action.NewUpgrade(cfg)
 	do.Namespace, do.Timeout, do.WaitStrategy = namespace, patience, wait
-	made, err := do.Run(name, chart, values)
+	made, err := do.Run(name, c, values)
 	return show(made, err)
 }
 
