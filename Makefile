@@ -36,9 +36,10 @@ tools: ## the kubectls, the Helm and the etcd that the tests judge by
 faults: build images ## the six faults, five times each, with figures; all that is said is in build/faults.log (needs root)
 	SHOAL_FAULT_RUNS=5 $(GO) test -tags e2e -count=1 -timeout 30m -v -run '^TestFaults$$' ./internal/e2e/ | tee build/faults.log | grep -E 'FIGURES|^(---|ok|FAIL|PASS)'
 
-chaos: ## histories of calls under faults, for CHAOS_TIME (10m) from the seed CHAOS_SEED (0) on; all that is said is in build/chaos.log
+chaos: build images ## histories of calls under faults, in one process and through the API, each for CHAOS_TIME (10m) from the seed CHAOS_SEED (1) on; all that is said is in build/chaos.log (needs root)
 	@mkdir -p build
 	CHAOS_TIME=$${CHAOS_TIME:-10m} $(GO) test -count=1 -timeout 0 -v -run '^TestHistoriesAreLinearizable$$' ./consensus/ | tee build/chaos.log | grep -vE 'level=|=== RUN|--- PASS: .*/'
+	CHAOS_TIME=$${CHAOS_TIME:-10m} $(GO) test -tags e2e -count=1 -timeout 0 -v -run '^TestHistoriesThroughTheAPI$$' ./internal/e2e/ | tee -a build/chaos.log | grep -vE '=== RUN|^ *time='
 
 compare: build images tools ## beside etcd: creates, gets, lists and watches with the same clients (needs root)
 	SHOAL_COMPARE=full $(GO) test -tags e2e -count=1 -timeout 30m -v -run '^TestBesideEtcd$$' ./internal/e2e/ | grep -E 'FIGURES|^(---|ok|FAIL|PASS)'

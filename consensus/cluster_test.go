@@ -138,6 +138,9 @@ func (c *cluster) healths() map[PeerID]Health {
 	defer c.mu.Unlock()
 	out := map[PeerID]Health{}
 	for id, h := range c.health {
+		if p := c.peers[id]; p != nil {
+			h.Disk, _ = p.Disk()
+		}
 		out[id] = h
 	}
 	return out

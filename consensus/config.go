@@ -38,7 +38,7 @@ type Config struct {
 	VotersMax  int  // default 5
 	HistoryMax int  // changes remembered before the Master forgets the older half; default 10,000
 
-	disk func(disk) disk // replaces the log's disk, for tests; else nil
+	disk func(dir string, log *logger) (disk, error) // opens another disk than openDisk, for tests; else nil
 
 	Timing Timing
 	Log    *slog.Logger // nil: silent
@@ -62,7 +62,7 @@ type Timing struct {
 type Health struct {
 	Alive bool          // false: loses its vote as soon as another peer can take it over
 	Zone  string        // voters are spread over zones
-	Disk  time.Duration // how long a write takes to be durable; breaks ties; zero if unknown
+	Disk  time.Duration // how long a write takes to be durable, as the peer's Disk says; zero if unknown or good enough
 }
 
 // Stream makes and accepts connections that are authenticated, encrypted and used for Raft alone.

@@ -78,8 +78,9 @@ func (p *Peer) haste(began time.Time) haste {
 	line := p.Status().Voters
 	place := slices.Index(line, p.cfg.ID)
 	state := r.State()
+	_, failed := p.Disk()
 	switch {
-	case place < 0 || state == raft.Leader:
+	case place < 0 || state == raft.Leader || failed != nil: // who cannot write should not lead
 		return calm
 	case state == raft.Candidate || len(line) == 1:
 		return short

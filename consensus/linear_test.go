@@ -5,18 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand"
 	"os"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/anishathalye/porcupine"
-
 	"shoal/consensus/store"
+	"shoal/internal/testcluster/linear"
 )
 
 // TestHistoriesAreLinearizable has clients put, read, compare and swap through random peers while links are cut, disks hang and
@@ -44,79 +41,11 @@ func TestHistoriesAreLinearizable(t *testing.T) {
 func linearizable(t *testing.T, n int, seed int64) {
 	var h record
 	bubble(t, func(t *testing.T) { h.make(t, n, seed) })
-	// The judge's clock is the real one.
-	if got := porcupine.CheckOperationsTimeout(registers, h.ops, time.Minute); got != porcupine.Ok {
-		t.Errorf("a history of %d calls: %s", len(h.ops), got)
-	}
-	t.Logf("%d calls, %d with an outcome that nobody knows", len(h.ops), h.unknown)
-	if len(h.ops) < 30 {
-		t.Error("too few calls to show anything")
-	}
+	h.Judge(t, 30) // its clock is the real one
 }
 
-// asked is one call on a register. Each value is written only once.
-type asked struct {
-	key  string
-	what string // put, read, swap
-	old  string // swap: what must be there; empty for nothing
-	put  string // put, swap: what is there afterwards
-}
-
-type answered struct {
-	unknown bool
-	swapped bool
-	read    string
-}
-
-// registers is what a store that is alone in the world would do.
-var registers = porcupine.Model{
-	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
-		byKey := map[string][]porcupine.Operation{}
-		for _, op := range history {
-			key := op.Input.(asked).key
-			byKey[key] = append(byKey[key], op)
-		}
-		var all [][]porcupine.Operation
-		for _, ops := range byKey {
-			all = append(all, ops)
-		}
-		return all
-	},
-	Init: func() any { return "" },
-	Step: func(state, in, out any) (bool, any) {
-		now, a, b := state.(string), in.(asked), out.(answered)
-		switch {
-		case a.what == "put":
-			return true, a.put
-		case a.what == "read":
-			return b.read == now, now
-		case a.old == now:
-			return b.unknown || b.swapped, a.put
-		default:
-			return b.unknown || !b.swapped, now
-		}
-	},
-}
-
-// record is a history. Calls and returns are numbered in the order in which they were seen.
-type record struct {
-	seen atomic.Int64
-
-	mu      sync.Mutex
-	ops     []porcupine.Operation
-	unknown int
-}
-
-func (h *record) add(client int, call int64, in asked, out answered) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	end := h.seen.Add(1)
-	if out.unknown {
-		end = math.MaxInt64 // it may still happen
-		h.unknown++
-	}
-	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: in, Call: call, Output: out, Return: end})
-}
+// record is a history under way.
+type record struct{ linear.History }
 
 func (h *record) make(t *testing.T, n int, seed int64) {
 	disks := hungDisks{}
@@ -146,46 +75,46 @@ func (h *record) client(ctx context.Context, c *cluster, id, n int, rng *rand.Ra
 		if p == nil {
 			continue
 		}
-		in := asked{key: fmt.Sprint("k", rng.Intn(3)), what: []string{"put", "read", "swap"}[rng.Intn(3)], put: fmt.Sprintf("%d-%d", id, i)}
+		in := linear.Call{Key: fmt.Sprint("k", rng.Intn(3)), What: []string{linear.Put, linear.Read, linear.Swap}[rng.Intn(3)], New: fmt.Sprintf("%d-%d", id, i)}
 		var mod store.Rev
-		if in.what == "swap" {
-			kv, _, err := p.Store().Get(store.Key(in.key), 0)
+		if in.What == linear.Swap {
+			kv, _, err := p.Store().Get(store.Key(in.Key), 0)
 			if err != nil {
 				continue
 			}
-			in.old, mod = string(kv.Value), kv.Mod
+			in.Old, mod = string(kv.Value), kv.Mod
 		}
-		call := h.seen.Add(1)
+		call := h.Begin()
 		one, cancel := context.WithTimeout(ctx, time.Second) // each outcome that nobody knows doubles the work of the judge
 		out, happened := do(one, p, in, mod)
 		cancel()
 		if happened {
-			h.add(id, call, in, out)
+			h.End(id, call, in, out)
 		}
 	}
 }
 
 // do makes one call; false means that it had no effect and no answer.
-func do(ctx context.Context, p *running, in asked, mod store.Rev) (answered, bool) {
-	if in.what == "read" {
+func do(ctx context.Context, p *running, in linear.Call, mod store.Rev) (linear.Answer, bool) {
+	if in.What == linear.Read {
 		if _, err := p.ReadIndex(ctx); err != nil {
-			return answered{}, false
+			return linear.Answer{}, false
 		}
-		kv, _, err := p.Store().Get(store.Key(in.key), 0)
-		return answered{read: string(kv.Value)}, err == nil
+		kv, _, err := p.Store().Get(store.Key(in.Key), 0)
+		return linear.Answer{Read: string(kv.Value)}, err == nil
 	}
-	txn := putTxn(in.key, in.put)
-	if in.what == "swap" {
-		txn.Compares = []store.Compare{{Key: store.Key(in.key), Mod: mod}}
+	txn := putTxn(in.Key, in.New)
+	if in.What == linear.Swap {
+		txn.Compares = []store.Compare{{Key: store.Key(in.Key), Mod: mod}}
 	}
 	res, err := p.Propose(ctx, txn)
 	switch {
 	case err == nil:
-		return answered{swapped: res.OK}, true
+		return linear.Answer{Swapped: res.OK}, true
 	case errors.Is(err, ErrUnknownOutcome):
-		return answered{unknown: true}, true
+		return linear.Answer{Unknown: true}, true
 	}
-	return answered{}, false
+	return linear.Answer{}, false
 }
 
 // hurt does one bad thing after the other.

@@ -3,6 +3,7 @@ package consensus
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
@@ -21,22 +22,38 @@ const (
 	cached = 1024
 )
 
-// openLogs opens the log in a directory, or begins one. It calls slow, which must not wait, when a write takes too long.
-func openLogs(dir string, cfg Config, log *logger, slow func()) (*logs, error) {
-	var w disk
-	w, err := wal.Open(dir, wal.WithSegmentSize(segment), wal.WithLogger(log))
+// openLogs opens the log in a directory, or begins one. It calls slow when a write takes too long or fails, and paced when the disk has become slow,
+// or is not any more; neither may wait.
+func openLogs(dir string, cfg Config, log *logger, slow, paced func()) (*logs, error) {
+	open := cfg.disk
+	if open == nil {
+		open = openDisk
+	}
+	w, err := open(dir, log)
 	if err != nil {
 		return nil, fmt.Errorf("open log in %s: %w", dir, err)
 	}
-	if cfg.disk != nil {
-		w = cfg.disk(w)
-	}
-	n := &noted{wal: w, slow: slow}
-	cache, err := raft.NewLogCache(cached, n)
+	far, err := openExtent(filepath.Join(dir, "extent"))
 	if err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
+	n := &noted{wal: w, extent: far, slow: slow, pace: pace{changed: paced}}
+	last, err := n.LastIndex()
+	if err == nil {
+		err = far.check(last)
+	}
+	if err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	cache, err := raft.NewLogCache(cached, n)
+	if err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
 	return &logs{LogCache: cache, disk: n}, nil
+}
+
+func openDisk(dir string, log *logger) (disk, error) {
+	return wal.Open(dir, wal.WithSegmentSize(segment), wal.WithLogger(log))
 }
 
 // StageCommitIndex implements raft.CommitTrackingLogStore.

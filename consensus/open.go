@@ -11,21 +11,9 @@ import (
 
 // open loads what the directory holds and starts Raft. The caller closes p.logs and p.trans, whatever the error.
 func (p *Peer) open(notify chan<- bool) (*raft.Raft, error) {
-	log := newLogger(p.cfg.Log)
-	if err := os.MkdirAll(p.cfg.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make data directory: %w", err)
-	}
-	logDir := filepath.Join(p.cfg.Dir, "log")
-	if err := os.MkdirAll(logDir, 0o700); err != nil {
-		return nil, fmt.Errorf("make log directory: %w", err)
-	}
-	var err error
-	if p.logs, err = openLogs(logDir, p.cfg, log, p.stalled.fire); err != nil {
-		return nil, err
-	}
-	snaps, err := raft.NewFileSnapshotStoreWithLogger(p.cfg.Dir, 2, log)
+	snaps, err := p.openFiles()
 	if err != nil {
-		return nil, fmt.Errorf("open snapshots: %w", err)
+		return nil, err
 	}
 	cfg := p.cfg.raft(notify)
 	if p.cfg.Bootstrap {
@@ -43,6 +31,23 @@ func (p *Peer) open(notify chan<- bool) (*raft.Raft, error) {
 		return nil, fmt.Errorf("start raft: %w", err)
 	}
 	return r, nil
+}
+
+// openFiles opens the log, as p.logs, and the snapshots.
+func (p *Peer) openFiles() (raft.SnapshotStore, error) {
+	log, logDir := newLogger(p.cfg.Log), filepath.Join(p.cfg.Dir, "log")
+	if err := os.MkdirAll(logDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make log directory: %w", err)
+	}
+	var err error
+	if p.logs, err = openLogs(logDir, p.cfg, log, p.stalled.fire, p.changed.fire); err != nil {
+		return nil, err
+	}
+	snaps, err := raft.NewFileSnapshotStoreWithLogger(p.cfg.Dir, 2, log)
+	if err != nil {
+		return nil, fmt.Errorf("open snapshots: %w", err)
+	}
+	return snaps, nil
 }
 
 // restore loads the newest snapshot and then what the log knows to be committed behind it. So a peer that starts while
@@ -67,6 +72,11 @@ func (p *Peer) restore(snaps raft.SnapshotStore) error {
 	if err != nil {
 		return err
 	}
+	return p.replay(next, end)
+}
+
+// replay applies entries of the log, as far as there are any.
+func (p *Peer) replay(next, end uint64) error {
 	batch := make([]*raft.Log, 0, maxAppend)
 	flush := func() error {
 		p.fsm.ApplyBatch(batch)

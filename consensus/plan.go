@@ -36,8 +36,9 @@ type candidate struct {
 // did not catch up just now.
 //
 // As many should vote as votersFor says. A dead voter loses its vote once a living replica can have it, and before that
-// replica gets it. Nothing is done that would leave fewer living voters than a majority. Voters are spread over zones:
-// a replica of a zone without a voter takes the place of one of two voters in one zone. The leader keeps its vote.
+// replica gets it. Nothing is done that would leave fewer living voters than a majority. A replica takes the place of a voter
+// whose disk is too slow. Voters are spread over zones: a replica of a zone without a voter takes the place of one of two
+// voters in one zone. The leader keeps its vote.
 func plan(servers []raft.Server, health map[PeerID]Health, self PeerID, votersMax int, behind map[PeerID]bool) step {
 	var voters, replicas []candidate
 	for _, s := range servers {
@@ -63,10 +64,23 @@ func plan(servers []raft.Server, health map[PeerID]Health, self PeerID, votersMa
 		return step{do: demote, peer: worst.id, before: best.id}
 	case len(voters) < want && best.id != "":
 		return step{do: promote, peer: best.id, before: best.id}
-	case len(voters) == want && best.id != "" && spreads(voters, self, best):
+	case len(voters) == want && best.id != "" && !sluggish(best) && (sluggish(worst) && worst.id != self || spreads(voters, self, best)):
 		return step{do: promote, peer: best.id, before: best.id}
 	}
 	return step{}
+}
+
+// faster returns a living voter that should lead in the place of one whose disk is too slow, or nothing.
+func faster(servers []raft.Server, health map[PeerID]Health, self PeerID) PeerID {
+	if !sluggish(candidate{Health: health[self]}) {
+		return ""
+	}
+	for _, s := range servers {
+		if h := health[PeerID(s.ID)]; s.Suffrage == raft.Voter && h.Alive && !sluggish(candidate{Health: h}) && PeerID(s.ID) != self {
+			return PeerID(s.ID)
+		}
+	}
+	return ""
 }
 
 // votersFor returns how many of n members should vote: an odd number, except that two of two do, so that what is
@@ -78,6 +92,12 @@ func votersFor(n, votersMax int) int {
 	}
 	return n
 }
+
+// slowDisk is how long a disk may take for a write, on average, for its peer to vote when another one could: every write waits for a
+// majority. It is far from what a busy disk takes, a few tens of milliseconds, so that voters do not wander with the load.
+const slowDisk = 250 * time.Millisecond
+
+func sluggish(c candidate) bool { return c.Disk > slowDisk }
 
 func dead(c candidate) bool { return c.id != "" && c.known && !c.Alive }
 
@@ -112,21 +132,24 @@ func inZone(voters []candidate, zone string) int {
 	return n
 }
 
-// better orders replicas: first one of the zone with fewest voters, then the faster disk, then the name.
+// better orders replicas: last those whose disk is too slow, first one of the zone with fewest voters, then the faster disk, then
+// the name.
 func better(voters []candidate, a, b candidate) int {
 	return cmp.Or(
+		compareBool(sluggish(a), sluggish(b)),
 		cmp.Compare(inZone(voters, a.Zone), inZone(voters, b.Zone)),
 		cmp.Compare(class(a.Disk), class(b.Disk)),
 		cmp.Compare(a.id, b.id),
 	)
 }
 
-// worse orders voters: never the leader, first the dead, then one of the zone with most voters, then the slower disk,
-// then the last name.
+// worse orders voters: never the leader, first the dead, then those whose disk is too slow, then one of the zone with most voters, then
+// the slower disk, then the last name.
 func worse(voters []candidate, self PeerID, a, b candidate) int {
 	return cmp.Or(
 		compareBool(a.id == self, b.id == self),
 		compareBool(dead(b), dead(a)),
+		compareBool(sluggish(b), sluggish(a)),
 		cmp.Compare(inZone(voters, b.Zone), inZone(voters, a.Zone)),
 		cmp.Compare(class(b.Disk), class(a.Disk)),
 		cmp.Compare(b.id, a.id),

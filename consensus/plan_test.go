@@ -11,7 +11,7 @@ import (
 )
 
 // scene reads "a* b c! d?": members in order, * leads; in lower case replicas, in upper case voters; ! is dead, ? is
-// unknown to the health, ~ is a replica that is behind, ^ has a slow disk, and @z says the zone.
+// unknown to the health, ~ is a replica that is behind, ^ has a slower disk, _ one that is too slow, and @z says the zone.
 func scene(text string) (servers []raft.Server, health map[PeerID]Health, self PeerID, behind map[PeerID]bool) {
 	health, behind = map[PeerID]Health{}, map[PeerID]bool{}
 	for _, f := range strings.Fields(text) {
@@ -25,6 +25,9 @@ func scene(text string) (servers []raft.Server, health map[PeerID]Health, self P
 		h := Health{Alive: !strings.Contains(name, "!"), Zone: zone}
 		if strings.Contains(name, "^") {
 			h.Disk = 50 * time.Millisecond
+		}
+		if strings.Contains(name, "_") {
+			h.Disk = time.Second
 		}
 		if !strings.Contains(name, "?") {
 			health[PeerID(id)] = h
@@ -79,6 +82,15 @@ func TestPlan(t *testing.T) {
 		{"then all is well", "A*@x B@y c@y D@z", "keep"},
 		{"a doubled zone that is the leader's costs the other", "A*@x B@x C@y d@z", "promote d"},
 		{"never the leader", "B@x A*@x C@y D@z", "demote b"},
+		{"a voter whose disk is too slow is replaced", "A* B_ C d", "promote d"},
+		{"and then loses its vote", "A* B_ C D", "demote b"},
+		{"but not by one as slow", "A* B_ C d_", "keep"},
+		{"nor for want of a replica", "A* B_ C", "keep"},
+		{"the dead one before it", "A* B_ C! d", "demote c for d"},
+		{"a slow voter is better than none", "A* B c_", "promote c"},
+		{"speed before zone", "A*@x B@y C_@z d@x", "promote d"},
+		{"and then it stays so", "A*@x B@y c_@z D@x", "keep"},
+		{"a slow leader keeps its vote, as long as it leads", "A_* B C d", "keep"},
 		{"no new zone, no change", "A*@x B@y C@y d@y", "keep"},
 	} {
 		servers, health, self, behind := scene(row.scene)
@@ -125,6 +137,9 @@ func TestPlanEnds(t *testing.T) {
 				f += "*"
 			} else if rng.Intn(4) == 0 {
 				f += "!"
+			}
+			if rng.Intn(4) == 0 {
+				f += "_"
 			}
 			text = append(text, f+fmt.Sprintf("@%d", rng.Intn(4)))
 		}

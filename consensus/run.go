@@ -91,7 +91,7 @@ func (p *Peer) close() error {
 	if p.logs == nil {
 		return nil
 	}
-	if err := p.logs.disk.wal.Close(); err != nil {
+	if err := p.logs.disk.Close(); err != nil {
 		return fmt.Errorf("close log: %w", err)
 	}
 	return nil

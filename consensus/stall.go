@@ -14,10 +14,11 @@ import (
 const stallAfter = 3 * time.Second
 
 // errStalled ends the work of a term whose Master cannot write.
-var errStalled = errors.New("the disk has not finished a write for " + stallAfter.String())
+var errStalled = errors.New("the disk has not finished a write for " + stallAfter.String() + ", or failed to")
 
-// standBack asks the other voters to replace this Master whenever its disk stalls, until ctx ends. Raft keeps such a leader
-// for ever, because its heartbeats need no disk, and its handing over needs the loop that waits for the disk.
+// standBack asks the other voters to replace this Master whenever its disk stalls or fails, until ctx ends. Raft keeps a leader whose disk
+// stalls for ever, because its heartbeats need no disk, and its handing over needs the loop that waits for the disk; one whose disk fails
+// steps down, and then the others would wait for it.
 func (p *Peer) standBack(ctx context.Context, term uint64) {
 	for {
 		select {
@@ -26,7 +27,7 @@ func (p *Peer) standBack(ctx context.Context, term uint64) {
 			return
 		}
 		p.cfg.Log.Error("gives up being Master", "term", term, "err", errStalled)
-		one, cancel := context.WithTimeout(ctx, p.cfg.Timing.Call)
+		one, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.Timing.Call) // the term may end meanwhile
 		var told sync.WaitGroup
 		for _, id := range p.others() {
 			told.Go(func() {

@@ -39,9 +39,9 @@ type hungDisks map[PeerID]*hung
 func (h hungDisks) use(cfg *Config) {
 	one := &hung{}
 	h[cfg.ID] = one
-	cfg.disk = func(d disk) disk {
-		one.disk = d
-		return one
+	cfg.disk = func(dir string, log *logger) (d disk, err error) {
+		one.disk, err = openDisk(dir, log)
+		return one, err
 	}
 }
 

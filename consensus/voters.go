@@ -45,6 +45,13 @@ func (p *Peer) keepVoters(ctx context.Context) error {
 			}
 			p.cfg.Log.Debug("voters not changed", "peer", string(s.peer), "err", err)
 		}
+		if to := faster(p.members(), health, p.cfg.ID); s.do == keep && to != "" {
+			p.cfg.Log.Warn("hands leadership over: this disk is too slow", "to", string(to), "took", health[p.cfg.ID].Disk)
+			if err := p.handOver(ctx, to); err == nil {
+				return nil
+			}
+			behind[to] = true // try again
+		}
 		if s.do != keep || len(behind) > 0 {
 			again = time.NewTimer(tryAgain)
 			wait = again.C
@@ -61,6 +68,13 @@ func (p *Peer) keepVoters(ctx context.Context) error {
 		clear(behind)
 	}
 	return nil
+}
+
+// handOver makes one other voter the Master.
+func (p *Peer) handOver(ctx context.Context, to PeerID) error {
+	return p.await(ctx, func(r *raft.Raft) raft.Future {
+		return r.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(to))
+	})
 }
 
 // caughtUp waits until a replica has applied what this peer has.

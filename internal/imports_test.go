@@ -14,8 +14,9 @@ var allowed = []struct {
 	from string
 	to   []string
 }{
-	{"cmd/...", []string{"internal/peer", "internal/lab", "internal/client", "internal/api", "internal/config", "node/keeper"}},
-	{"internal/peer", []string{"consensus/...", "gossip/...", "master/...", "node/...", "proxy/...", "internal/api", "internal/client", "internal/config", "internal/pki"}},
+	{"cmd/...", []string{"internal/peer", "internal/lab", "internal/client", "internal/api", "internal/config", "internal/backup", "node/keeper"}},
+	{"internal/peer", []string{"consensus/...", "gossip/...", "master/...", "node/...", "proxy/...", "internal/api", "internal/client", "internal/config", "internal/pki", "internal/backup"}},
+	{"internal/backup", nil},
 	{"internal/lab", []string{"internal/api", "node/runtime/pause"}},
 	{"internal/client/...", []string{"internal/api", "internal/client/..."}},
 	{"internal/api", nil},

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
@@ -21,6 +22,7 @@ type getCmd struct {
 	selection
 	Output    string `short:"o" help:"wide, yaml, json, name or jsonpath=EXPRESSION."`
 	Watch     bool   `short:"w" help:"Go on with changes."`
+	AsOf      uint64 `placeholder:"REVISION" help:"As it was at a revision that is still kept: shoal history, shoal status."`
 	NoHeaders bool   `help:"Leave the header line out."`
 	Labels    bool   `name:"show-labels" help:"Add a column with the labels."`
 }
@@ -109,6 +111,9 @@ func (c getCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	if c.Watch && len(targets) > 1 {
 		return usagef("-w follows one kind or one object at a time")
 	}
+	if c.Watch && c.AsOf != 0 {
+		return usagef("-w goes on with what comes, --as-of shows what was: give one of them")
+	}
 	if c.All && targets[0].name != "" {
 		return usagef("an object is asked for by name in one namespace: leave -A out")
 	}
@@ -136,6 +141,37 @@ func (c getCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	return nil
 }
 
+// request asks for one target. Only lists can be had as of a revision: one object is then a list of one.
+func (c getCmd) request(g *Globals, t target) request {
+	q, name := c.query(), t.name
+	if c.AsOf != 0 {
+		q.Set("resourceVersion", fmt.Sprint(c.AsOf))
+		q.Set("resourceVersionMatch", "Exact")
+		if name != "" {
+			q.Set("fieldSelector", byName(q, name))
+			name = ""
+		}
+	}
+	return request{method: "GET", path: path(t.kind, c.namespace(g), name), query: q}
+}
+
+// byName adds a name to a query's field selector.
+func byName(q url.Values, name string) string {
+	return strings.TrimPrefix(q.Get("fieldSelector")+",metadata.name="+name, ",")
+}
+
+// tooOld says what else there is when a revision is not kept any more.
+func (c getCmd) tooOld(err error) error {
+	if c.AsOf != 0 && apierrors.IsResourceExpired(err) {
+		return fmt.Errorf("revision %d is not kept any more: shoal history KIND NAME says what is; older states are in backups", c.AsOf)
+	}
+	return err
+}
+
+func (c getCmd) notThen(t target) error {
+	return fmt.Errorf("there was no %s at revision %d", shown(t.kind, t.name), c.AsOf)
+}
+
 func severalKinds(targets []target) bool {
 	for _, t := range targets {
 		if t.kind != targets[0].kind {
@@ -147,10 +183,14 @@ func severalKinds(targets []target) bool {
 
 // tables prints one target as the server's table, and then its changes.
 func (c getCmd) tables(ctx context.Context, g *Globals, conn *conn, t target, out *printer) error {
-	r := request{method: "GET", path: path(t.kind, c.namespace(g), t.name), query: c.query(), accept: tableType}
+	r := c.request(g, t)
+	r.accept = tableType
 	var table metav1.Table
 	if err := conn.json(ctx, r, &table); err != nil {
-		return err
+		return c.tooOld(err)
+	}
+	if len(table.Rows) == 0 && c.AsOf != 0 && t.name != "" {
+		return c.notThen(t)
 	}
 	if err := out.table(t.kind, &table); err != nil || !c.Watch {
 		return err
@@ -166,7 +206,7 @@ func (c getCmd) follow(ctx context.Context, g *Globals, conn *conn, t target, rv
 		q.Set("allowWatchBookmarks", "true")
 		q.Set("resourceVersion", rv)
 		if t.name != "" {
-			q.Set("fieldSelector", strings.TrimPrefix(q.Get("fieldSelector")+",metadata.name="+t.name, ","))
+			q.Set("fieldSelector", byName(q, t.name))
 		}
 		resp, err := conn.do(ctx, request{method: "GET", path: path(t.kind, c.namespace(g), ""), query: q, accept: tableType})
 		if err != nil {
@@ -189,8 +229,8 @@ func (c getCmd) objects(ctx context.Context, g *Globals, conn *conn, targets []t
 	var items []unstructured.Unstructured
 	single := len(targets) == 1 && targets[0].name != ""
 	for _, t := range targets {
-		r := request{method: "GET", path: path(t.kind, c.namespace(g), t.name), query: c.query()}
-		if t.name != "" {
+		r := c.request(g, t)
+		if t.name != "" && c.AsOf == 0 {
 			var o unstructured.Unstructured
 			if err := conn.json(ctx, r, &o.Object); err != nil {
 				return err
@@ -201,7 +241,7 @@ func (c getCmd) objects(ctx context.Context, g *Globals, conn *conn, targets []t
 		var list unstructured.UnstructuredList
 		resp, err := conn.do(ctx, r)
 		if err != nil {
-			return err
+			return c.tooOld(err)
 		}
 		b, err := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
@@ -210,6 +250,9 @@ func (c getCmd) objects(ctx context.Context, g *Globals, conn *conn, targets []t
 		}
 		if err := list.UnmarshalJSON(b); err != nil {
 			return err
+		}
+		if len(list.Items) == 0 && t.name != "" {
+			return c.notThen(t)
 		}
 		for _, item := range list.Items {
 			item.SetGroupVersionKind(t.kind.GroupVersionKind)

@@ -24,11 +24,14 @@ type grammar struct {
 	Up      upCmd      `cmd:"" group:"peer" help:"Start this machine's peer."`
 	Install installCmd `cmd:"" group:"peer" help:"Write the systemd unit for this machine's peer."`
 	Doctor  doctorCmd  `cmd:"" group:"peer" help:"Check what this machine needs."`
+	Recover recoverCmd `cmd:"" group:"peer" help:"After a majority is lost for good: make a cluster of one out of this machine's copy, or rejoin one."`
 
 	Peers      peersCmd      `cmd:"" group:"cluster" help:"List the cluster's peers, their roles and their health."`
 	Status     statusCmd     `cmd:"" group:"cluster" help:"Say how the cluster is."`
 	Token      tokenCmd      `cmd:"" group:"cluster" help:"Make, list and revoke join tokens."`
 	Kubeconfig kubeconfigCmd `cmd:"" group:"cluster" help:"Print a kubeconfig that names every peer."`
+	Backup     backupCmd     `cmd:"" group:"cluster" help:"Write all that the cluster knows into an encrypted file."`
+	Restore    restoreCmd    `cmd:"" group:"cluster" help:"Make the cluster, a namespace of it or a new cluster what a backup says."`
 	Image      imageCmd      `cmd:"" group:"cluster" help:"Import and list the peers' images."`
 
 	Get      getCmd      `cmd:"" group:"objects" help:"Show objects."`
@@ -40,6 +43,7 @@ type grammar struct {
 	Label    labelCmd    `cmd:"" group:"objects" help:"Set and remove labels."`
 	Patch    patchCmd    `cmd:"" group:"objects" help:"Change fields of an object."`
 	Wait     waitCmd     `cmd:"" group:"objects" help:"Wait for a condition of objects."`
+	History  historyCmd  `cmd:"" group:"objects" help:"Show what changed in an object, and when: as far back as revisions are kept."`
 	Events   eventsCmd   `cmd:"" group:"objects" help:"List what happened."`
 	Logs     logsCmd     `cmd:"" group:"pods" help:"Print a container's output."`
 	Exec     execCmd     `cmd:"" group:"pods" help:"Run a command in a container."`

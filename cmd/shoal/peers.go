@@ -65,9 +65,12 @@ func (c statusCmd) Run(ctx context.Context, g *Globals, std streams) error {
 		return err
 	}
 	roles := map[string]int{}
-	var away []string
+	var away, disks []string
 	for _, p := range list.Peers {
 		roles[p.Role]++
+		if p.Disk != "" {
+			disks = append(disks, fmt.Sprintf("%s (%s)", p.Name, p.Disk))
+		}
 		if p.State != api.Alive {
 			away = append(away, fmt.Sprintf("%s (%s)", p.Name, p.State))
 		}
@@ -77,6 +80,9 @@ func (c statusCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	fmt.Fprintf(std.out, "Peers:   %d, %d of them voters\n", len(list.Peers), roles[api.RoleVoter]+roles[api.RoleMaster])
 	if len(away) > 0 {
 		fmt.Fprintf(std.out, "Away:    %s\n", strings.Join(away, ", "))
+	}
+	if len(disks) > 0 {
+		fmt.Fprintf(std.out, "Disks:   slow or full: %s\n", strings.Join(disks, ", "))
 	}
 	fmt.Fprintf(std.out, "Master:  %s (term %d)\nVersion: %s, revision %d\n", orDash(list.Master), list.Term, list.Version, list.Revision)
 	if err := conn.podSummary(ctx, std); err != nil {

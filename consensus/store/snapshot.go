@@ -99,6 +99,22 @@ func (s *Store) Restore(r io.Reader) error {
 	return nil
 }
 
+// Jump raises the revision by n without a change, and forgets the history: for a state which others may have taken further than
+// this one ever went. What is written next then has a revision that nobody has seen, and watches and reads at a revision from before end
+// with ErrCompacted.
+func (s *Store) Jump(n Rev) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.compactLocked(s.hist.Load().rev())
+	h := s.hist.Load()
+	h = &history{floor: h.rev() + n, rewinds: h.rewinds}
+	s.watches.reset(h.floor)
+	s.hist.Store(h)
+	s.view.Store(nil)
+	s.reached.Advance(uint64(h.floor))
+	s.watches.wakeAll()
+}
+
 // summed reads and adds up what was read. Its first error stays, and reads then give zeros.
 type summed struct {
 	r   *bufio.Reader

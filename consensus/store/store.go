@@ -90,6 +90,20 @@ func (s *Store) List(prefix, from Key, at Rev, limit int) (Page, error) {
 	return page, nil
 }
 
+// Versions returns what is still known of a key's past, the newest first: each value, and each deletion as an Event without a value.
+// The last one is either what the key had at OldestRev, or its creation after that.
+func (s *Store) Versions(key Key) []Event {
+	it, ok := s.current().tree.Get(item{key: key})
+	if !ok {
+		return nil
+	}
+	var all []Event
+	for e := it.head; e != nil; e = e.prev.Load() {
+		all = append(all, e.event())
+	}
+	return all
+}
+
 // Rev returns the revision of the newest change.
 func (s *Store) Rev() Rev { return s.hist.Load().rev() }
 

@@ -193,6 +193,38 @@ func TestRestoreThatTakesTheRevisionBackExpiresEveryWatch(t *testing.T) {
 	}
 }
 
+func TestAJumpExpiresEveryWatchAndReadOfBefore(t *testing.T) {
+	s := New()
+	s.Apply(1, put("a", "1"))
+	s.Apply(1, put("b", "2"))
+	s.Apply(1, Txn{Ops: []Op{{Key: "b", Delete: true}}})
+	now, never := watch(t, s, "a", s.Rev()), watch(t, s, "quiet/", s.Rev())
+	s.Jump(100)
+	if s.Rev() != 103 || s.OldestRev() != 103 || s.Len() != 1 {
+		t.Errorf("revision %d, oldest %d, %d keys", s.Rev(), s.OldestRev(), s.Len())
+	}
+	for _, w := range []*Watcher{now, never, watch(t, s, "a", 102)} {
+		if _, err := w.Next(t.Context()); !errors.Is(err, ErrCompacted) {
+			t.Errorf("a watch of before: %v", err)
+		}
+	}
+	if _, _, err := s.Get("a", 3); !errors.Is(err, ErrCompacted) {
+		t.Errorf("a read of before: %v", err)
+	}
+	after := watch(t, s, "", 103)
+	if res := s.Apply(1, put("a", "3")); res.Rev != 104 {
+		t.Errorf("goes on at %d", res.Rev)
+	}
+	if ev := mustNext(t, after); len(ev) != 1 || ev[0].Rev != 104 || string(ev[0].Prev) != "1" || ev[0].PrevMod != 1 {
+		t.Errorf("got %v", ev)
+	}
+	var b bytes.Buffer
+	again := New()
+	if err := errors.Join(s.Snapshot(&b), again.Restore(&b)); err != nil || again.Hash() != s.Hash() {
+		t.Errorf("a snapshot is another: %v", err)
+	}
+}
+
 func TestCloseEndsANextThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New()

@@ -1,6 +1,9 @@
 package api
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // PeerList is the cluster as one peer sees it: the answer of /shoal/v1/peers.
 type PeerList struct {
@@ -24,6 +27,7 @@ type PeerStatus struct {
 	Since   time.Time `json:"since"`
 	Version string    `json:"version,omitempty"`
 	Zone    string    `json:"zone,omitempty"`
+	Disk    string    `json:"disk,omitempty"` // what is wrong with it: how long a write takes when that is too long, or why there are none
 }
 
 // NoVote is part of what a peer answers who would have to ask others for an administrator and would not be believed: whoever
@@ -50,6 +54,31 @@ type Token struct {
 	Token    string    `json:"token,omitempty"`
 	UsesLeft int       `json:"usesLeft"`
 	Expires  time.Time `json:"expires"`
+}
+
+// History is the past of an object, as far as it is kept: the answer of GET /shoal/v1/history.
+type History struct {
+	Oldest    uint64     `json:"oldest"`    // the revision back to which everything is kept
+	Revisions []Revision `json:"revisions"` // the newest first
+}
+
+// Revision is an object as one change left it.
+type Revision struct {
+	Revision uint64          `json:"revision"`
+	Created  bool            `json:"created,omitempty"`
+	Deleted  bool            `json:"deleted,omitempty"`
+	Object   json.RawMessage `json:"object,omitempty"`
+}
+
+// Restored says what a restore did, or would do: the answer of POST /shoal/v1/restore. Its counts are of objects and of the addresses
+// and ports that Services have.
+type Restored struct {
+	Created  int      `json:"created"`
+	Replaced int      `json:"replaced"`
+	Deleted  int      `json:"deleted"`
+	Same     int      `json:"same"`
+	Taken    []string `json:"taken,omitempty"` // what cannot be given back, for it is another object's now: then nothing is done
+	Done     bool     `json:"done"`
 }
 
 // PeerImage is one image that a peer holds: the items of GET /shoal/v1/peers/NAME/images.

@@ -34,6 +34,7 @@ func (c *Config) check(src source) error {
 	k.runtime(&c.Runtime)
 	k.positive("timeouts.eviction_grace", c.Timeouts.EvictionGrace, time.Second)
 	k.positive("timeouts.agent_grace", c.Timeouts.AgentGrace, time.Second)
+	k.backup(&c.Backup)
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	k.oneOf("log.format", c.Log.Format, "text", "json")
 	return errors.Join(k.errs...)
@@ -144,6 +145,27 @@ func (k *checker) runtime(r *Runtime) {
 			if p, err := url.Parse(u); err != nil || p.Host == "" || p.Scheme != "http" && p.Scheme != "https" {
 				k.fail(key, "has %q; write a URL such as https://mirror.example:5000", u)
 			}
+		}
+	}
+}
+
+// recipient is the form of age's public keys (age-encryption.org/v1): Bech32, of which the key's own checksum is looked at when it is used.
+var recipient = regexp.MustCompile(`^age1[02-9ac-hj-np-z]{58}$`)
+
+func (k *checker) backup(b *Backup) {
+	if b.Every != 0 {
+		k.positive("backup.every", b.Every, time.Minute)
+		if len(b.Recipients) == 0 {
+			k.fail("backup.every", "needs backup.recipients: whom backups are encrypted for; make a pair of keys with: age-keygen")
+		}
+	}
+	k.absolute("backup.directory", b.Directory)
+	if b.Keep < 1 {
+		k.fail("backup.keep", "is %d; keep 1 or more", b.Keep)
+	}
+	for _, r := range b.Recipients {
+		if !recipient.MatchString(r) {
+			k.fail("backup.recipients", "has %q; write a public key that begins with age1, as age-keygen prints it", r)
 		}
 	}
 }

@@ -14,6 +14,7 @@ type Config struct {
 	Network  Network  `toml:"network"`
 	Runtime  Runtime  `toml:"runtime"`
 	Timeouts Timeouts `toml:"timeouts"`
+	Backup   Backup   `toml:"backup"`
 	Log      Log      `toml:"log"`
 }
 
@@ -78,6 +79,14 @@ type Timeouts struct {
 	AgentGrace    time.Duration `toml:"agent_grace"`    // peer silent on a machine that lives
 }
 
+// Backup is what this machine's peer writes of the cluster's state, and how often.
+type Backup struct {
+	Every      time.Duration `toml:"every"` // zero: never
+	Directory  string        `toml:"directory"`
+	Keep       int           `toml:"keep"`       // the newest so many
+	Recipients []string      `toml:"recipients"` // public keys, as age-keygen prints them
+}
+
 // Log is what the peer says on standard error.
 type Log struct {
 	Level  string `toml:"level"`
@@ -102,6 +111,7 @@ func Default() *Config {
 		},
 		Runtime:  Runtime{CgroupParent: "/shoal", InsecureRegistries: []string{}, Mirrors: map[string][]string{}},
 		Timeouts: Timeouts{EvictionGrace: 3 * time.Second, AgentGrace: 5 * time.Minute},
+		Backup:   Backup{Directory: "/var/backups/shoal", Keep: 14, Recipients: []string{}},
 		Log:      Log{Level: "info", Format: "text"},
 	}
 }

@@ -64,6 +64,11 @@ func TestLoadNamesFileLineKeyAndRemedy(t *testing.T) {
 		{"missing token file", "token_file = \"/nonexistent/t\"\n", []string{"c.toml:1: token_file cannot be read"}},
 		{"token twice", "token = \"a\"\ntoken_file = \"/nonexistent/t\"\n", []string{"c.toml:2: token_file and token are both set"}},
 		{"relative", "data_dir = \"here\"\n", []string{"c.toml:1: data_dir is \"here\"; write an absolute path"}},
+		{"backups for nobody", "[backup]\nevery = \"6h\"\n", []string{"c.toml:2: backup.every needs backup.recipients", "age-keygen"}},
+		{
+			"backups without end", "[backup]\nevery = \"1s\"\nrecipients = [\"me\"]\nkeep = 0\n",
+			[]string{"c.toml:2: backup.every", "c.toml:3: backup.recipients has \"me\"; write a public key", "c.toml:4: backup.keep is 0"},
+		},
 		{"probe", "[gossip]\nprobe_timeout = \"1s\"\n", []string{"c.toml:2: gossip.probe_timeout is 1s; it must be shorter"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

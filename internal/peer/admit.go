@@ -93,11 +93,14 @@ func (p *Peer) admitOnce(ctx context.Context, req joinRequest) (joinAnswer, erro
 }
 
 func (p *Peer) profile(name string) pki.PeerProfile {
-	return pki.PeerProfile{Name: name, Domain: p.cfg.Network.Domain, ServiceIP: p.serviceIP(1)}
+	return pki.PeerProfile{Name: name, Domain: p.cfg.Network.Domain, ServiceIP: p.serviceIP(1), Epoch: p.memory.Epoch}
 }
 
-// checkCredential returns the transaction that uses the token up, or an empty one for the cluster secret.
+// checkCredential returns the transaction that uses the token up, or an empty one for the cluster secret or a certificate.
 func (p *Peer) checkCredential(req joinRequest) (store.Txn, error) {
+	if req.Known != "" {
+		return store.Txn{}, p.checkKnown(req)
+	}
 	if len(req.Secret) > 0 {
 		want, err := joinMAC(p.cfg.ClusterSecret, req.Name, req.CSR)
 		if err != nil || !hmac.Equal(want, req.Secret) {
@@ -127,6 +130,23 @@ func (p *Peer) checkCredential(req joinRequest) (store.Txn, error) {
 	return store.Txn{Compares: []store.Compare{{Key: key, Mod: rev}}, Ops: []store.Op{op}}, err
 }
 
+// checkKnown lets a machine in again that was let in before: a peer saw its certificate, and its request is made with the same key.
+func (p *Peer) checkKnown(req joinRequest) error {
+	record, _, ok, err := read[peerRecord](p.raft, peerPrefix+store.Key(req.Name))
+	if err != nil {
+		return err
+	}
+	csr, err := pki.ParseRequest(req.CSR)
+	if err != nil {
+		return failf(http.StatusBadRequest, "csr: %v", err)
+	}
+	pub, err := publicBytes(csr.PublicKey)
+	if err != nil || !ok || req.Known != req.Name || subtle.ConstantTimeCompare(record.PublicKey, pub) != 1 {
+		return failf(http.StatusForbidden, "no peer %q with that key is known here: join with a token, made with: shoal token create", req.Name)
+	}
+	return nil
+}
+
 // checkName refuses a name that a living machine has, and makes room for a machine that lost its data.
 func (p *Peer) checkName(ctx context.Context, req joinRequest, pub []byte, txn *store.Txn) error {
 	key := peerPrefix + store.Key(req.Name)
@@ -135,10 +155,10 @@ func (p *Peer) checkName(ctx context.Context, req joinRequest, pub []byte, txn *
 		return err
 	}
 	txn.Compares = append(txn.Compares, store.Compare{Key: key, Mod: rev})
-	if !ok || subtle.ConstantTimeCompare(old.PublicKey, pub) == 1 {
+	if !ok || subtle.ConstantTimeCompare(old.PublicKey, pub) == 1 && !req.Rejoin {
 		return nil
 	}
-	if state := p.Liveness(req.Name); state == api.Alive || req.Name == p.memory.Name {
+	if state := p.Liveness(req.Name); state == api.Alive && !req.Rejoin || req.Name == p.memory.Name {
 		return failf(http.StatusConflict, "a peer called %q is in the cluster and alive, at %s: give this machine another name (--name)", req.Name, old.Address)
 	}
 	p.log.Warn("a machine comes back without its data", "peer", req.Name)

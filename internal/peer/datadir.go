@@ -21,6 +21,10 @@ type memory struct {
 	Founder   bool              `json:"founder,omitempty"` // began the log: the first start bootstraps Raft
 	Keys      [][]byte          `json:"gossipKeys"`
 	Peers     map[string]string `json:"peers"` // last known address by name
+
+	Recovering bool   `json:"recovering,omitempty"` // a recovery has begun and not ended
+	Rejoin     bool   `json:"rejoin,omitempty"`     // gives up its copy of the state and asks to be let in again
+	Superseded uint64 `json:"superseded,omitempty"` // the epoch in which the cluster goes on without this machine, if it knows
 }
 
 // dataDir is a peer's data directory, held by this process alone.

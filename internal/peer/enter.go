@@ -23,10 +23,13 @@ func (p *Peer) enter(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if was {
-		return p.resume(known)
-	}
 	self := hello{Name: p.cfg.Name, Address: p.address(), Expect: p.cfg.BootstrapExpect}
+	if was {
+		if err := p.resume(known); err != nil || !known.Rejoin {
+			return err
+		}
+		return p.rejoin(ctx, self)
+	}
 	switch {
 	case p.cfg.BootstrapExpect > 0:
 		return p.meetOthers(ctx, self)
@@ -67,7 +70,13 @@ func (p *Peer) resume(known memory) error {
 		return fmt.Errorf("the data directory %s is that of peer %q, and this one is called %q: give the right --name or --data-dir",
 			p.dir.path, known.Name, p.cfg.Name)
 	}
-	if p.cfg.Token != "" {
+	if known.Superseded > known.Epoch && !known.Rejoin {
+		return superseded(fmt.Errorf("the cluster was recovered (epoch %d), without this machine (epoch %d)", known.Superseded, known.Epoch))
+	}
+	if known.Recovering {
+		return fmt.Errorf("a recovery in %s was interrupted: run it again, with: shoal recover --yes", p.dir.path)
+	}
+	if p.cfg.Token != "" && !known.Rejoin {
 		token, err := pki.ParseToken(p.cfg.Token)
 		if err == nil && token.CAHash != pki.Hash(id.CA()) {
 			return fmt.Errorf("the data directory %s belongs to another cluster (%s) than the token: empty the directory to join "+
@@ -157,7 +166,7 @@ func (p *Peer) caKeyFile() string { return p.dir.join("pki", "ca.key") }
 
 // join becomes a peer of an existing cluster.
 func (p *Peer) join(ctx context.Context, self hello, addrs []string, c credential) error {
-	key, err := pki.NewKey()
+	key, err := c.key()
 	if err != nil {
 		return err
 	}

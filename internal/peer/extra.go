@@ -35,6 +35,9 @@ func (p *Peer) extra() http.Handler {
 	})))
 	m.Handle("GET /shoal/v1/peers/{name}/images", p.admins(p.onThatPeer(p.withRuntime(p.listImages))))
 	m.Handle("POST /shoal/v1/peers/{name}/images", p.admins(p.onThatPeer(p.withRuntime(p.importImage))))
+	m.HandleFunc("GET /shoal/v1/history", p.serveHistory)
+	m.Handle("GET /shoal/v1/backup", p.admins(http.HandlerFunc(p.serveBackup)))
+	m.Handle("POST /shoal/v1/restore", p.admins(p.onTheMaster(p.serveRestore)))
 	m.Handle("/shoal/v1/pprof/", p.admins(http.StripPrefix("/shoal/v1/pprof/", http.HandlerFunc(profile))))
 	m.HandleFunc("/shoal/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, failf(http.StatusNotFound, "no such path: %s %s", r.Method, r.URL.Path))

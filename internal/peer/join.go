@@ -23,13 +23,16 @@ import (
 // joinPath is where a machine asks to be let in (DESIGN.md, "entering").
 const joinPath = "/shoal/v1/join"
 
-// joinRequest asks for a certificate. Either Bearer (a token's id and secret) or Secret proves that it may have one.
+// joinRequest asks for a certificate. Bearer (a token's id and secret), Secret or the certificate that the machine had before proves that
+// it may have one.
 type joinRequest struct {
 	Name    string `json:"name"`
 	Address string `json:"address"` // host:port of the machine's API
 	CSR     []byte `json:"csr"`     // PEM
 	Bearer  string `json:"bearer,omitempty"`
 	Secret  []byte `json:"secret,omitempty"` // MAC of name and CSR with the cluster secret
+	Rejoin  bool   `json:"rejoin,omitempty"` // the machine has the key of before, and no state any more
+	Known   string `json:"known,omitempty"`  // whose certificate the machine showed; the peer that it asked says so
 }
 
 // joinAnswer is all a machine needs to become a peer.
@@ -45,6 +48,24 @@ type credential struct {
 	caHash string
 	bearer string
 	secret string
+	id     *pki.Identity // of before, when the machine comes back
+	epoch  uint64        // at least; others that were left behind would let the machine in, too
+}
+
+// tls dials a machine of the cluster that the credential is good for.
+func (c credential) tls() *tls.Config {
+	if c.id != nil && c.bearer == "" {
+		return pki.ReturnTLS(c.id, "http/1.1")
+	}
+	return pki.PinnedTLS(c.caHash, "http/1.1")
+}
+
+// key is the one that the machine has or, when it is new, will have.
+func (c credential) key() (*ecdsa.PrivateKey, error) {
+	if c.id != nil {
+		return c.id.Key(), nil
+	}
+	return pki.NewKey()
 }
 
 // joinMAC proves knowledge of the cluster secret for one request, to whoever signs it in the end.
@@ -90,7 +111,10 @@ func joinCluster(ctx context.Context, addrs []string, c credential, self hello, 
 	wait, say := 200*time.Millisecond, reporter{log: log}
 	for {
 		for _, addr := range addrs {
-			answer, err := askToJoin(ctx, addr, c.caHash, req)
+			answer, err := askToJoin(ctx, addr, c.tls(), req)
+			if err == nil && answer.Epoch < c.epoch {
+				err = fmt.Errorf("it was left behind, too: its cluster's epoch is %d, not %d", answer.Epoch, c.epoch)
+			}
 			if err == nil {
 				return answer, nil
 			}
@@ -121,15 +145,15 @@ func newJoinRequest(self hello, c credential, key *ecdsa.PrivateKey) (joinReques
 	if err != nil {
 		return joinRequest{}, err
 	}
-	req := joinRequest{Name: self.Name, Address: self.Address, CSR: csr, Bearer: c.bearer}
+	req := joinRequest{Name: self.Name, Address: self.Address, CSR: csr, Bearer: c.bearer, Rejoin: c.id != nil}
 	if c.secret != "" {
 		req.Secret, err = joinMAC(c.secret, self.Name, csr)
 	}
 	return req, err
 }
 
-// askToJoin sends the request to one machine whose cluster's CA has the hash.
-func askToJoin(ctx context.Context, addr, caHash string, req joinRequest) (joinAnswer, error) {
+// askToJoin sends the request to one machine.
+func askToJoin(ctx context.Context, addr string, dial *tls.Config, req joinRequest) (joinAnswer, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	body, err := json.Marshal(req)
@@ -142,7 +166,7 @@ func askToJoin(ctx context.Context, addr, caHash string, req joinRequest) (joinA
 	}
 	hr.Header.Set("Content-Type", "application/json")
 	t := &http.Transport{
-		TLSClientConfig: pki.PinnedTLS(caHash, "http/1.1"), DisableKeepAlives: true,
+		TLSClientConfig: dial, DisableKeepAlives: true,
 		DialContext: (&net.Dialer{Timeout: dialPatience}).DialContext,
 	}
 	resp, err := t.RoundTrip(hr)

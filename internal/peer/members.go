@@ -3,12 +3,15 @@ package peer
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"shoal/consensus"
 	"shoal/consensus/store"
@@ -21,6 +24,7 @@ const (
 	metaAPI     = "api" // port
 	metaVersion = "version"
 	metaZone    = "zone"
+	metaDisk    = "disk" // how long a write takes, when that is too long for a voter, or why there are none
 )
 
 // liveness lets the roles ask what gossip believes, in the API's words.
@@ -58,12 +62,12 @@ func (p *Peer) members() []api.PeerStatus {
 	for _, m := range p.gossip.Members() {
 		all[m.Name] = api.PeerStatus{
 			Name: m.Name, Address: m.Addr, API: "https://" + apiAddress(m), State: p.Liveness(m.Name), Since: m.Since,
-			Version: m.Meta[metaVersion], Zone: m.Meta[metaZone],
+			Version: m.Meta[metaVersion], Zone: m.Meta[metaZone], Disk: m.Meta[metaDisk],
 		}
 	}
 	self := all[p.cfg.Name]
 	self.Name, self.Address, self.API, self.State = p.cfg.Name, p.advertise.String(), "https://"+p.address(), api.Alive
-	self.Version, self.Zone = p.version, p.cfg.Zone
+	self.Version, self.Zone, self.Disk = p.version, p.cfg.Zone, p.disk()
 	all[p.cfg.Name] = self
 	return slices.SortedFunc(maps.Values(all), func(a, b api.PeerStatus) int { return cmp.Compare(a.Name, b.Name) })
 }
@@ -104,10 +108,59 @@ func (p *Peer) health() map[consensus.PeerID]consensus.Health {
 	all := map[consensus.PeerID]consensus.Health{}
 	for _, m := range p.gossip.Members() {
 		s := p.Liveness(m.Name)
-		all[peerID(m.Name)] = consensus.Health{Alive: s == api.Alive || s == api.Suspect || s == api.Unknown, Zone: m.Meta[metaZone]}
+		disk, err := time.ParseDuration(cmp.Or(m.Meta[metaDisk], "0s"))
+		if err != nil {
+			disk = time.Hour // it says why there are no writes
+		}
+		all[peerID(m.Name)] = consensus.Health{Alive: s == api.Alive || s == api.Suspect || s == api.Unknown, Zone: m.Meta[metaZone], Disk: disk}
 	}
-	all[peerID(p.cfg.Name)] = consensus.Health{Alive: true, Zone: p.cfg.Zone}
+	disk, _ := p.raft.Disk()
+	all[peerID(p.cfg.Name)] = consensus.Health{Alive: true, Zone: p.cfg.Zone, Disk: disk}
 	return all
+}
+
+// meta is what this peer says of itself by gossip.
+func (p *Peer) meta(disk string) map[string]string {
+	meta := map[string]string{metaAPI: portOf(p.address()), metaVersion: p.version, metaZone: p.cfg.Zone}
+	if disk != "" {
+		meta[metaDisk] = disk
+	}
+	return meta
+}
+
+// disk says in a few words what is wrong with this peer's disk, or nothing.
+func (p *Peer) disk() string {
+	took, err := p.raft.Disk()
+	var why unix.Errno
+	switch {
+	case errors.As(err, &why):
+		return why.Error()
+	case err != nil:
+		return "takes no writes"
+	case took > 0:
+		return took.Round(100 * time.Millisecond).String()
+	}
+	return ""
+}
+
+// tellDisk says by gossip when something is wrong with this peer's disk, or is not any more, until ctx ends.
+func (p *Peer) tellDisk(ctx context.Context) error {
+	told := ""
+	for {
+		changed := p.raft.Changed()
+		if d := p.disk(); d != told {
+			p.log.Warn("the disk under the log", "trouble", d)
+			if err := p.gossip.UpdateMeta(p.meta(d)); err != nil {
+				return err
+			}
+			told = d
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // awaitVoter gives a peer that has just joined a moment to be made a voter: what an administrator asks of it must not fail meanwhile.

@@ -108,20 +108,23 @@ func (p *Peer) Run(ctx context.Context) (err error) {
 	if broken := ignoreCancel(paths.Wait()); broken != nil {
 		return broken
 	}
-	return err
+	return p.noteEpoch(err)
 }
 
 // act runs gossip and the log on core, and the roles above them on ctx. When ctx ends, the roles end, then leadership is
 // handed over and the others are told, and then it returns; its caller ends core.
 func (p *Peer) act(ctx, core context.Context, paths *errgroup.Group) error {
 	paths.Go(func() error { return p.gossip.Run(core) })
-	paths.Go(func() error { return p.raft.Run(core) })
+	paths.Go(func() error { return damaged(p.raft.Run(core)) })
 	paths.Go(func() error { return p.registry.Run(core) })
 
 	roles, ctx := errgroup.WithContext(ctx)
 	roles.Go(func() error { return p.machine.run(ctx) })
 	roles.Go(func() error { return p.renewals(ctx) })
 	roles.Go(func() error { return p.announce(ctx) })
+	roles.Go(func() error { return p.leftBehind(ctx) })
+	roles.Go(func() error { return p.backups(ctx) })
+	roles.Go(func() error { return p.tellDisk(ctx) })
 	roles.Go(func() error { return whenCalm(ctx, p.raft.Store(), new(heap).free) })
 	roles.Go(func() error {
 		return p.transport.cutAway(ctx, p.gossip.Changed, func(name string) bool {

@@ -142,6 +142,16 @@ func (p *Peer) serveJoin(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "not a join request: "+err.Error(), http.StatusBadRequest)
 		return
 	}
+	if r.URL.Path == joinPath { // else the peer that was asked has looked
+		req.Known = ""
+		if r.TLS != nil && req.Rejoin && len(req.Secret) == 0 && req.Bearer == "" {
+			req.Known = pki.PeerName(*r.TLS)
+		}
+		if body, err = json.Marshal(req); err != nil {
+			fail(w, err)
+			return
+		}
+	}
 	p.onMaster(w, r, body, "/peer/join", func(ctx context.Context) (any, error) { return p.admit(ctx, req) })
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"shoal/consensus"
 	"shoal/internal/pki"
@@ -31,6 +32,8 @@ type transport struct {
 	h2 *http2.Transport // requests, many on one connection
 	h1 *http.Transport  // requests that upgrade
 
+	outdated chan error // cap 1: why this machine is no peer of the cluster any more
+
 	mu   sync.Mutex
 	cuts map[string]map[*cut]struct{} // by peer
 }
@@ -39,7 +42,7 @@ type transport struct {
 type cut struct{ do func() }
 
 func newTransport(id *pki.Identity, address func(string) (string, bool)) *transport {
-	t := &transport{id: id, address: address, cuts: map[string]map[*cut]struct{}{}}
+	t := &transport{id: id, address: address, outdated: make(chan error, 1), cuts: map[string]map[*cut]struct{}{}}
 	t.h2 = &http2.Transport{
 		// A peer's name is the host of its URLs.
 		DialTLSContext: func(ctx context.Context, _, addr string, _ *tls.Config) (net.Conn, error) {
@@ -136,9 +139,21 @@ func (t *transport) dial(ctx context.Context, name, proto string) (*tls.Conn, er
 	conn := tls.Client(raw, pki.PeerTLS(t.id, name, proto))
 	if err := conn.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
+		t.outdate(err)
 		return nil, fmt.Errorf("dial peer %s: %w", name, &net.OpError{Op: "dial", Net: "tcp", Addr: raw.RemoteAddr(), Err: err})
 	}
 	return conn, nil
+}
+
+// outdate notes an error that tells that the cluster goes on without this machine.
+func (t *transport) outdate(err error) {
+	var epoch *pki.EpochError
+	if errors.As(err, &epoch) && epoch.Theirs > epoch.Ours {
+		select {
+		case t.outdated <- err:
+		default:
+		}
+	}
 }
 
 // RoundTripTo sends a request to a peer. One that upgrades gets a connection of its own.
@@ -247,6 +262,10 @@ func codeOf(err error) int {
 	var he httpError
 	if errors.As(err, &he) {
 		return he.code
+	}
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		return int(status.Status().Code)
 	}
 	return http.StatusInternalServerError
 }

@@ -60,7 +60,7 @@ func (p *Peer) wireGossip() (err error) {
 	p.gossip, err = gossip.New(gossip.Config{
 		Name: p.cfg.Name, BindAddr: p.cfg.API.Address, AdvertiseAddr: p.advertise.String(), Port: p.cfg.Gossip.Port,
 		Label: p.memory.label(), Keys: p.memory.Keys,
-		Meta: map[string]string{metaAPI: portOf(p.address()), metaVersion: p.version, metaZone: p.cfg.Zone},
+		Meta: p.meta(""),
 		Seeds: gossip.Seeds{
 			Join:  func() []string { return hosts(p.cfg.Join) },
 			Known: p.memory.Peers,

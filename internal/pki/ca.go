@@ -120,6 +120,7 @@ type PeerProfile struct {
 	Name      string
 	Domain    string        // the cluster's, such as cluster.local
 	ServiceIP net.IP        // of default/kubernetes
+	Epoch     uint64        // of the cluster: raised when it is recovered
 	Life      time.Duration // zero means PeerLife
 }
 
@@ -140,7 +141,7 @@ func (ca *CA) IssuePeer(req *x509.CertificateRequest, p PeerProfile, now time.Ti
 		}
 	}
 	return ca.sign(req, &x509.Certificate{
-		Subject:     pkix.Name{CommonName: NodePrefix + p.Name, Organization: []string{NodesGroup}},
+		Subject:     pkix.Name{CommonName: NodePrefix + p.Name, Organization: []string{NodesGroup}, OrganizationalUnit: epochUnit(p.Epoch)},
 		DNSNames:    names,
 		IPAddresses: ips,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},

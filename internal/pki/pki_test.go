@@ -252,6 +252,48 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// TestEpochsDoNotSpeakAsPeers: whoever was left behind by a recovery learns it from the first peer it calls, and is not heard.
+func TestEpochsDoNotSpeakAsPeers(t *testing.T) {
+	ca, peer := testCA(t)
+	in := func(name string, epoch uint64) *Identity {
+		return issue(t, func(req *x509.CertificateRequest) ([]byte, error) {
+			return ca.IssuePeer(req, PeerProfile{Name: name, Epoch: epoch}, time.Now())
+		})
+	}
+	serve := func(id *Identity) *tls.Config {
+		return ServerTLS(id, []string{"shoal-peer/1", "http/1.1"}, "shoal-peer/1")
+	}
+	before, after, also := peer("before"), in("after", 12), in("also", 12)
+	if before.Epoch() != 0 || after.Epoch() != 12 {
+		t.Errorf("epochs %d and %d", before.Epoch(), after.Epoch())
+	}
+	if seen, err := handshake(t, serve(after), PeerTLS(also, "after", "shoal-peer/1")); err != nil || PeerName(seen) != "also" {
+		t.Errorf("in one epoch: %v", err)
+	}
+	var epoch *EpochError
+	for _, tc := range []struct {
+		server, client *Identity
+		want           EpochError
+	}{
+		{after, before, EpochError{Peer: "after", Theirs: 12, Ours: 0}},
+		{before, after, EpochError{Peer: "before", Theirs: 0, Ours: 12}},
+	} {
+		if _, err := handshake(t, serve(tc.server), PeerTLS(tc.client, "", "shoal-peer/1")); !errors.As(err, &epoch) || *epoch != tc.want {
+			t.Errorf("%s calls %s: %v", tc.client.Peer(), tc.server.Peer(), err)
+		}
+	}
+	// The server does not rely on the client's looking.
+	careless := PinnedTLS(ca.Hash(), "shoal-peer/1")
+	careless.Certificates = []tls.Certificate{*before.Certificate()}
+	if _, err := handshake(t, serve(after), careless); !errors.As(err, &epoch) || epoch.Theirs != 0 {
+		t.Errorf("a peer of before is heard: %v", err)
+	}
+	seen, err := handshake(t, serve(after), ReturnTLS(before, "http/1.1"))
+	if err != nil || PeerName(seen) != "before" {
+		t.Errorf("it cannot ask to come back: %q, %v", PeerName(seen), err)
+	}
+}
+
 // handshake returns what the server sees, and the first error of either side.
 func handshake(t *testing.T, server, client *tls.Config) (tls.ConnectionState, error) {
 	t.Helper()

@@ -10,7 +10,7 @@ import (
 )
 
 // ServerTLS answers with the identity's certificate, asks clients for one and verifies it when given. protocols are
-// the ALPN names in order of preference; a connection that negotiates one of peerOnly must come from a peer.
+// the ALPN names in order of preference; a connection that negotiates one of peerOnly must come from a peer of the same epoch.
 func ServerTLS(id *Identity, protocols []string, peerOnly ...string) *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
@@ -19,16 +19,19 @@ func ServerTLS(id *Identity, protocols []string, peerOnly ...string) *tls.Config
 		ClientCAs:      id.pool,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return id.current.Load(), nil },
 		VerifyConnection: func(s tls.ConnectionState) error {
-			if slices.Contains(peerOnly, s.NegotiatedProtocol) && PeerName(s) == "" {
+			if !slices.Contains(peerOnly, s.NegotiatedProtocol) {
+				return nil
+			}
+			if PeerName(s) == "" {
 				return fmt.Errorf("protocol %s is for peers: a peer's certificate is required", s.NegotiatedProtocol)
 			}
-			return nil
+			return id.sameEpoch(s.PeerCertificates[0])
 		},
 	}
 }
 
 // PeerTLS dials a peer and makes sure that it is the one of that name, wherever it was dialled. An empty name accepts
-// any peer of the cluster.
+// any peer of the cluster. A handshake with one of another epoch fails with an EpochError.
 func PeerTLS(id *Identity, name string, protocols ...string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
@@ -40,7 +43,10 @@ func PeerTLS(id *Identity, name string, protocols ...string) *tls.Config {
 		// A peer is known by its name, not its address: the check below replaces the one of the host name.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
-			return verifyPeer(s, id.pool, name)
+			if err := verifyPeer(s, id.pool, name); err != nil {
+				return err
+			}
+			return id.sameEpoch(s.PeerCertificates[0])
 		},
 	}
 }
