@@ -16,7 +16,7 @@ import (
 // lowered, and that is synced, before the log is cut. Its form is the index, 8 bytes, and their CRC-32C, all big endian.
 type extent struct {
 	file *os.File
-	last uint64
+	last uint64 // as it stood there when it was opened
 }
 
 // openExtent opens it; what is not there, or not readable, promises nothing.
@@ -36,7 +36,9 @@ func openExtent(path string) (*extent, error) {
 	return e, nil
 }
 
-// set notes the index of the log's last entry.
+// raise notes the index of the log's last entry. If that cannot be written, what stands there promises less, and is still true.
+func (e *extent) raise(last uint64) { _ = e.set(last) }
+
 func (e *extent) set(last uint64) error {
 	var b [12]byte
 	binary.BigEndian.PutUint64(b[:], last)
@@ -44,15 +46,11 @@ func (e *extent) set(last uint64) error {
 	if _, err := e.file.WriteAt(b[:], 0); err != nil {
 		return fmt.Errorf("write the log's extent: %w", err)
 	}
-	e.last = last
 	return nil
 }
 
 // lower notes that the log is about to be cut.
 func (e *extent) lower(last uint64) error {
-	if last >= e.last {
-		return nil
-	}
 	if err := e.set(last); err != nil {
 		return err
 	}

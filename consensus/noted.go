@@ -90,7 +90,8 @@ func (n *noted) StoreLogs(ls []*raft.Log) error {
 		n.slow()
 		return err
 	}
-	return n.extent.set(ls[len(ls)-1].Index)
+	n.extent.raise(ls[len(ls)-1].Index)
+	return nil
 }
 
 // StoreLog implements raft.LogStore.

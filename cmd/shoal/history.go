@@ -50,11 +50,11 @@ func (c historyCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	if c.Output == "json" {
 		return json.NewEncoder(std.out).Encode(h)
 	}
-	return tellHistory(std.out, h)
+	return tellHistory(std.out, h, t.kind == api.Secrets)
 }
 
-// tellHistory writes a line a change, the newest first.
-func tellHistory(out io.Writer, h api.History) error {
+// tellHistory writes a line a change, the newest first; for secrets without the values.
+func tellHistory(out io.Writer, h api.History, secret bool) error {
 	w := tabwriter.NewWriter(out, 0, 8, 3, ' ', 0)
 	fmt.Fprintln(w, "REVISION\tCHANGE")
 	for i, r := range h.Revisions {
@@ -67,7 +67,7 @@ func tellHistory(out io.Writer, h api.History) error {
 		case i+1 == len(h.Revisions):
 			change = fmt.Sprintf("(before revision %d, back to which everything is kept)", h.Oldest)
 		default:
-			lines, err := changes(h.Revisions[i+1].Object, r.Object)
+			lines, err := changes(h.Revisions[i+1].Object, r.Object, secret)
 			if err != nil {
 				return err
 			}
@@ -81,8 +81,8 @@ func tellHistory(out io.Writer, h api.History) error {
 // maxChanges is how many fields a line names.
 const maxChanges = 6
 
-// changes says which fields differ, and how.
-func changes(before, after json.RawMessage) ([]string, error) {
+// changes says which fields differ, and how; of a secret's data only which.
+func changes(before, after json.RawMessage, secret bool) ([]string, error) {
 	var a, b any
 	if err := json.Unmarshal(before, &a); err != nil {
 		return nil, err
@@ -101,6 +101,8 @@ func changes(before, after json.RawMessage) ([]string, error) {
 		now, has := is[path]
 		switch {
 		case bookkeeping(path) || reflect.DeepEqual(old, now) && had == has:
+		case secret && strings.HasPrefix(path, "data."):
+			lines = append(lines, path+" changed")
 		case !had:
 			lines = append(lines, fmt.Sprintf("%s = %s", path, brief(now)))
 		case !has:

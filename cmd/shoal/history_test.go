@@ -24,7 +24,7 @@ func TestHistoryNamesWhatChanged(t *testing.T) {
 		{Revision: 7, Object: object(`{"a":1,"b":2,"c":3,"d":4,"e":5,"f":6,"g":7,"h":8}`)},
 	}}
 	var out bytes.Buffer
-	if err := tellHistory(&out, h); err != nil {
+	if err := tellHistory(&out, h, false); err != nil {
 		t.Fatal(err)
 	}
 	want := `REVISION   CHANGE
@@ -37,5 +37,18 @@ func TestHistoryNamesWhatChanged(t *testing.T) {
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestHistoryOfASecretShowsNoValues(t *testing.T) {
+	h := api.History{Revisions: []api.Revision{
+		{Revision: 2, Object: json.RawMessage(`{"data":{"key":"bmV3"},"type":"Opaque"}`)}, {Revision: 1, Created: true, Object: json.RawMessage(`{"data":{"key":"b2xk"}}`)},
+	}}
+	var out bytes.Buffer
+	if err := tellHistory(&out, h, true); err != nil {
+		t.Fatal(err)
+	}
+	if want := "REVISION   CHANGE\n2          data.key changed; type = \"Opaque\"\n1          created\n"; out.String() != want {
+		t.Errorf("got %s", out.String())
 	}
 }

@@ -202,14 +202,16 @@ func within(t testing.TB, limit time.Duration, what string, f func(context.Conte
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	started := time.Now()
+	var before error
 	for {
 		err := f(ctx)
 		if err == nil {
 			return time.Since(started)
 		}
 		if ctx.Err() != nil {
-			t.Fatalf("%s: not within %v: %v", what, limit, err)
+			t.Fatalf("%s: not within %v: %v; before that: %v", what, limit, err, before)
 		}
+		before = err
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():

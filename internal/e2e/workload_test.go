@@ -93,14 +93,16 @@ func running(t testing.TB, c client.Interface, app string, n int, limit time.Dur
 		if err != nil {
 			return err
 		}
-		ready := 0
+		ready, others := 0, []string{}
 		for _, p := range all {
 			if p.DeletionTimestamp == nil && p.Status.Phase == corev1.PodRunning && api.IsPodReady(p) && !slices.Contains(not, p.Spec.NodeName) {
 				ready++
+			} else if len(others) < 5 {
+				others = append(others, fmt.Sprintf("%s on %s is %s, %v", p.Name, p.Spec.NodeName, p.Status.Phase, p.Status.ContainerStatuses))
 			}
 		}
 		if ready != n {
-			return fmt.Errorf("%d of %d ready (%d pods)", ready, n, len(all))
+			return fmt.Errorf("%d of %d ready (%d pods), not %s", ready, n, len(all), strings.Join(others, "; "))
 		}
 		return nil
 	})
