@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -62,6 +63,9 @@ func newCluster(t *testing.T, n int, cfg func(*Config)) *cluster {
 		}
 	}
 	c.voters(votersFor(n, 5))
+	c.until("all know who votes", func() bool {
+		return !slices.ContainsFunc(c.all(), func(p *running) bool { return len(p.Status().Voters) != votersFor(n, 5) })
+	})
 	return c
 }
 

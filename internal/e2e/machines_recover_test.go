@@ -110,7 +110,7 @@ func TestRecover(t *testing.T) {
 		}
 		damage(t, logs[len(logs)-1])
 		got := two.up().ends(30 * time.Second)
-		two.refused(t, "up", said{err: got.err[strings.LastIndex(got.err, "shoal: "):], code: got.code}, "the disk has changed", "shoal recover --rejoin")
+		two.refused(t, "up", said{err: got.err[strings.LastIndex(got.err, "shoal: "):], code: got.code}, "log entry", "the disk has changed", "shoal recover --rejoin")
 		two.shoal("recover", "--rejoin")
 		two.up()
 		if together(t, all) != id {
@@ -182,13 +182,16 @@ func TestRecoverFromAReplica(t *testing.T) {
 	})
 }
 
-// damage changes a byte in the middle of what a log has.
+// damage changes a byte in the middle of an entry of a log; between entries some mean nothing.
 func damage(t *testing.T, path string) {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	must(t, err)
-	n := len(bytes.TrimRight(b, "\x00"))
-	b[n/2] ^= 0x10
+	at := bytes.Index(b, []byte("made-on-"))
+	if at < 0 {
+		t.Fatalf("%s has none of the namespaces that were made", path)
+	}
+	b[at] ^= 0x10
 	must(t, os.WriteFile(path, b, 0o600))
 }
 

@@ -128,9 +128,6 @@ func published(v any) bool {
 	if of, ok := o["object"].(map[string]any); ok && published(of) {
 		return true
 	}
-	if rows, ok := o["rows"].([]any); ok { // an event about it in a watch of tables
-		return len(rows) == 1 && published(rows[0])
-	}
 	if cells, _ := o["cells"].([]any); len(cells) > 0 && cells[0] == name {
 		return true
 	}
