@@ -1,13 +1,10 @@
 package consensus
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand"
-	"os"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -20,14 +17,7 @@ import (
 // peers are killed, and looks for an order of all that happened in which a single register a key would have answered the same.
 // CHAOS_TIME makes it go on for so long, from the seed CHAOS_SEED on.
 func TestHistoriesAreLinearizable(t *testing.T) {
-	first, err := strconv.ParseInt(cmp.Or(os.Getenv("CHAOS_SEED"), "0"), 10, 64)
-	if err != nil {
-		t.Fatal("CHAOS_SEED: ", err)
-	}
-	span, err := time.ParseDuration(cmp.Or(os.Getenv("CHAOS_TIME"), "0"))
-	if err != nil {
-		t.Fatal("CHAOS_TIME: ", err)
-	}
+	first, span := linear.Chaos(t)
 	began := time.Now()
 	for seed := first; seed < first+3 || time.Since(began) < span; seed++ {
 		for _, n := range []int{3, 5} {

@@ -4,30 +4,26 @@ package e2e
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"math/rand"
 	"net/http"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"k8s.io/client-go/rest"
+
+	"shoal/internal/testcluster/linear"
 )
 
 // TestHistoriesThroughTheAPI has clients create, change, delete and read ConfigMaps at random peers, and watchers follow them from peer to
 // peer, while processes are killed and frozen, machines lose their power, and links are cut. Then it judges what the clients saw, compares
 // what the watchers saw, and the peers' whole states. CHAOS_TIME makes it go on for so long, from the seed CHAOS_SEED on.
 func TestHistoriesThroughTheAPI(t *testing.T) {
-	seed, err := strconv.ParseInt(cmp.Or(os.Getenv("CHAOS_SEED"), "1"), 10, 64)
-	must(t, err)
-	span, err := time.ParseDuration(cmp.Or(os.Getenv("CHAOS_TIME"), "0"))
-	must(t, err)
+	seed, span := linear.Chaos(t)
 	c := startLab(t, 3)
 	for began := time.Now(); ; seed++ {
 		if !t.Run(fmt.Sprint(seed), func(t *testing.T) { c.chaos(t, seed) }) || time.Since(began) >= span {

@@ -103,8 +103,9 @@ func Recover(ctx context.Context, c *config.Config, do, force bool, log *slog.Lo
 
 // recover does it, in an order in which nobody ever sees half of it: first the peer cannot start any more, and last it can again.
 func (p *Peer) recover(s *consensus.Salvage, ca *pki.CA) error {
-	p.memory.Recovering = true
-	p.memory.Epoch = nextEpoch(p.memory.Epoch, p.now())
+	p.memory.Recovering, p.memory.Rejoin = true, false
+	// The operator's last word counts, also on a machine that another recovery left behind.
+	p.memory.Epoch = nextEpoch(max(p.memory.Epoch, p.memory.Superseded), p.now())
 	p.memory.Peers = nil // they are of another epoch now
 	if err := p.dir.write(p.memory); err != nil {
 		return err

@@ -3,7 +3,10 @@
 package linear
 
 import (
+	"cmp"
 	"math"
+	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -98,4 +101,17 @@ func (h *History) Judge(t testing.TB, least int) {
 	if len(h.ops) < least {
 		t.Errorf("%d calls are too few to show anything", len(h.ops))
 	}
+}
+
+// Chaos returns from which seed on histories are to be made, and for how long at least: CHAOS_SEED, else 1, and CHAOS_TIME, else none.
+func Chaos(t testing.TB) (seed int64, span time.Duration) {
+	t.Helper()
+	seed, err := strconv.ParseInt(cmp.Or(os.Getenv("CHAOS_SEED"), "1"), 10, 64)
+	if err != nil {
+		t.Fatal("CHAOS_SEED: ", err)
+	}
+	if span, err = time.ParseDuration(cmp.Or(os.Getenv("CHAOS_TIME"), "0")); err != nil {
+		t.Fatal("CHAOS_TIME: ", err)
+	}
+	return seed, span
 }
