@@ -138,6 +138,9 @@ func (c restoreCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	if c.New && c.Only != "" {
 		return usagef("--new brings everything: leave --only out")
 	}
+	if g.Namespace != "default" && c.Only != g.Namespace {
+		return usagef("-n %s does not say what to restore: --only %s restores that namespace, and without it everything is restored", g.Namespace, g.Namespace)
+	}
 	if !c.New && (c.Config != "" || c.Name != "") {
 		return usagef("--config and --name are for --new")
 	}

@@ -68,6 +68,7 @@ func TestBackup(t *testing.T) {
 		two.refused(t, "backup over a file", two.run("shoal", "backup", "/run/pass", "--passphrase-file", "/run/pass"), "is there already", "--force")
 		two.refused(t, "backup into nowhere", two.run("shoal", "backup", "/nowhere/b", "--passphrase-file", "/run/pass"), "/nowhere")
 		two.refused(t, "restore what is none", two.run("shoal", "restore", "/run/pass", "--passphrase-file", "/run/pass"), "/run/pass", "not a backup")
+		two.refused(t, "restore -n", two.run("shoal", "restore", "/run/pass", "-n", "shop", "--yes", "--passphrase-file", "/run/pass"), "--only shop", "everything")
 		two.refused(t, "restore what is not there", two.run("shoal", "restore", "/run/none", "--passphrase-file", "/run/pass"), "/run/none")
 	})
 
