@@ -13,6 +13,10 @@ import (
 // leaves the election to the asker.
 const hearsay = 3 * stagger
 
+// answerIn is how long a Master that is said to be ill has to say that it is not. On the way to it and back a message takes less than a
+// millisecond.
+const answerIn = 50 * time.Millisecond
+
 // bids keeps voters that would stand at the same moment from taking each other's votes: that election would have no winner, and
 // the next comes only after a candidate's whole patience.
 type bids struct {
@@ -57,9 +61,28 @@ func (b *bids) yield(first bool) bool {
 // that is cut off would end a good term by its mere return, and one that lacks what another has would ask for votes it
 // cannot get.
 func (p *Peer) bid(ctx context.Context) {
-	if p.bids.begin() && p.bids.end(p.consent(ctx)) {
+	if !p.bids.begin() {
+		return
+	}
+	mute := make(chan bool, 1)
+	go func() { mute <- p.mute(ctx) }()
+	if consent := p.consent(ctx); p.bids.end(<-mute && consent) {
 		p.stand()
 	}
+}
+
+// mute reports that the Master cannot be one any more, or wants it: it has sent no heartbeat for longer than it pauses between them, or does not
+// answer. One that answers has a gossip that is ill, no more.
+func (p *Peer) mute(ctx context.Context) bool {
+	r := p.raft.Load()
+	_, master := r.LeaderWithID()
+	if master == "" || p.hasResigned() || time.Since(r.LastContact()) > p.cfg.Timing.Ill {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerIn)
+	defer cancel()
+	leads, err := p.call(ctx, PeerID(master), methodLeads, r.CurrentTerm())
+	return err != nil || leads == 0
 }
 
 // consent asks the other voters for theirs. The Master itself need not be asked.

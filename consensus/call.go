@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+
+	"github.com/hashicorp/raft"
 )
 
 // What peers ask each other: a method, numbers, and as answer a code and a number.
@@ -13,6 +15,7 @@ const (
 	methodAwait = "await" // answer when the entry of this index has been applied here
 	methodBid   = "bid"   // 1 if the Master of this term should be replaced, by one whose log ends at this term and index
 
+	methodLeads  = "leads"  // 1 if this peer is the Master of this term
 	methodResign = "resign" // from the Master of this term: it should be replaced
 )
 
@@ -84,6 +87,12 @@ func (p *Peer) Handle(ctx context.Context, from PeerID, method string, body []by
 			return reply(codeOK, 1), nil
 		}
 		return reply(codeOK, 0), nil
+	case methodLeads:
+		leads := uint64(0)
+		if r.State() == raft.Leader && r.CurrentTerm() == n {
+			leads = 1
+		}
+		return reply(codeOK, leads), nil
 	case methodResign:
 		p.resigns(from, n)
 		return reply(codeOK, 0), nil

@@ -49,7 +49,7 @@ type Timing struct {
 	Heartbeat time.Duration // silence of the leader after which a follower stands for election, up to twice this; 1 s
 	Election  time.Duration // a candidate's patience; as Heartbeat
 	Lease     time.Duration // silence of a majority after which a leader steps down, at most Heartbeat; half of it
-	Ill       time.Duration // silence after which a leader is replaced if its machine is known to be ill, above Heartbeat/5; as Lease
+	Ill       time.Duration // silence after which a leader whose machine is known to be ill is not asked before it is replaced, above Heartbeat/5; as Lease
 	Commit    time.Duration // followers hear of commits at least this often; 250 ms
 	Call      time.Duration // patience for one answer of another peer; 2 s
 

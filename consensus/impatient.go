@@ -14,7 +14,7 @@ const stagger = 100 * time.Millisecond
 
 // hurry lets elections begin early. Heartbeats are rare, because they are most of what an idle cluster costs, and so a
 // follower's own patience with a silent Master is long. When those around know that the Master's machine is not well, nobody
-// waits for that: after a silence that no pause between heartbeats explains, and with the consent of a majority, the first of the
+// waits for that: if it does not answer, either, and with the consent of a majority, the first of the
 // voters stands for election. Those
 // who know of no Master, because all have just started or an election has failed, need no long patience either, and least of all
 // the only voter of a cluster, as each new cluster begins. It runs until ctx ends.
@@ -101,9 +101,6 @@ func (p *Peer) haste(began time.Time) haste {
 		return calm
 	default:
 		short.stand = true
-		if over := r.LastContact().Add(p.cfg.Timing.Ill); over.After(began) {
-			short.at = over
-		}
 	}
 	short.at = short.at.Add(time.Duration(place) * stagger)
 	return short

@@ -17,9 +17,7 @@ func (p *Peer) open(notify chan<- bool) (*raft.Raft, error) {
 	}
 	cfg := p.cfg.raft(notify)
 	if p.cfg.Bootstrap {
-		self := raft.Server{ID: raft.ServerID(p.cfg.ID), Address: raft.ServerAddress(p.cfg.ID)}
-		err := raft.BootstrapCluster(cfg, p.logs, p.logs.disk.wal, snaps, p.trans, raft.Configuration{Servers: []raft.Server{self}})
-		if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
+		if err := p.bootstrap(snaps); err != nil {
 			return nil, fmt.Errorf("bootstrap: %w", err)
 		}
 	}
@@ -32,6 +30,37 @@ func (p *Peer) open(notify chan<- bool) (*raft.Raft, error) {
 	}
 	return r, nil
 }
+
+// bootstrap makes this peer the only member of a new cluster, unless its directory holds one. Raft's BootstrapCluster makes the same two
+// writes, but if it was killed between them it takes the first for a sign that a cluster is there, and there would never be one.
+func (p *Peer) bootstrap(snaps raft.SnapshotStore) error {
+	last, err := p.logs.LastIndex()
+	if err != nil {
+		return err
+	}
+	taken, err := snaps.List()
+	if err != nil {
+		return err
+	}
+	const first = 1
+	stable := p.logs.disk.wal
+	term, err := stable.GetUint64(keyTerm)
+	if err != nil {
+		return err
+	}
+	if last > 0 || len(taken) > 0 || term > first {
+		return nil
+	}
+	if err := stable.SetUint64(keyTerm, first); err != nil {
+		return err
+	}
+	self := raft.Server{ID: raft.ServerID(p.cfg.ID), Address: raft.ServerAddress(p.cfg.ID)}
+	members := raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{self}})
+	return p.logs.StoreLog(&raft.Log{Index: 1, Term: first, Type: raft.LogConfiguration, Data: members})
+}
+
+// keyTerm is where Raft keeps its term.
+var keyTerm = []byte("CurrentTerm")
 
 // openFiles opens the log, as p.logs, and the snapshots.
 func (p *Peer) openFiles() (raft.SnapshotStore, error) {

@@ -1,12 +1,12 @@
 package gossip
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
-	"net"
 	"slices"
 	"syscall"
 	"time"
@@ -25,6 +25,9 @@ const (
 	Accepted
 )
 
+// verdicts are what this peer says after it found out.
+var verdicts = map[Answer]verdict{NoAnswer: unreachable, Refused: refused, Accepted: reachable}
+
 // checkers is how many of the living peers try a machine: enough that two of them surely do.
 const checkers = 5
 
@@ -33,8 +36,7 @@ const direct = 16
 
 // dialHost is the usual Config.Answers.
 func dialHost(ctx context.Context, addr string) (Answer, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-	var timeout net.Error
+	conn, err := dial(ctx, addr)
 	switch {
 	case err == nil:
 		_ = conn.Close()
@@ -42,7 +44,7 @@ func dialHost(ctx context.Context, addr string) (Answer, error) {
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET):
 		return Refused, nil
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTDOWN),
-		errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		timedOut(err):
 		return NoAnswer, nil
 	}
 	return NoAnswer, err // our own trouble, such as too many open files: says nothing of the machine
@@ -54,11 +56,17 @@ func (g *Gossip) tend(ctx context.Context, ml *memberlist.Memberlist) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		g.send(ml, g.takeOutbox())
+		votes, doubts := g.takeOutbox()
+		g.ask(ml, doubts)
+		g.send(ml, votes)
 		due, next := g.due(time.Now())
 		for _, m := range due {
 			group.Go(func() error {
-				g.check(ctx, ml, m)
+				if m.doubted {
+					g.look(ctx, ml, m.Member)
+				} else {
+					g.check(ctx, ml, m.Member)
+				}
 				return nil
 			})
 		}
@@ -72,12 +80,12 @@ func (g *Gossip) tend(ctx context.Context, ml *memberlist.Memberlist) error {
 	}
 }
 
-func (g *Gossip) takeOutbox() []vote {
+func (g *Gossip) takeOutbox() (votes []vote, doubts []string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	out := g.outbox
-	g.outbox = nil
-	return out
+	votes, doubts = g.outbox, g.doubts
+	g.outbox, g.doubts = nil, nil
+	return votes, doubts
 }
 
 // send passes votes on in two ways: at once by packet, and from peer to peer until everyone had several copies. What is
@@ -109,7 +117,7 @@ func (g *Gossip) living() []*memberlist.Node {
 	var nodes []*memberlist.Node
 	for name, m := range g.members {
 		if m.up && name != g.cfg.Name {
-			nodes = append(nodes, &memberlist.Node{Name: name, Addr: net.ParseIP(m.Addr), Port: uint16(m.Port)})
+			nodes = append(nodes, m.node())
 		}
 	}
 	rand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
@@ -117,36 +125,37 @@ func (g *Gossip) living() []*memberlist.Node {
 }
 
 // due returns the members to try now, marked busy, and how long until the next is due.
-func (g *Gossip) due(now time.Time) ([]Member, time.Duration) {
+func (g *Gossip) due(now time.Time) ([]member, time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var due []Member
+	var due []member
 	next := now.Add(time.Hour)
 	for name, m := range g.members {
 		switch {
-		case m.up || m.busy || !g.isCheckerLocked(name):
+		case m.busy || m.up && !m.doubted || !m.up && !slices.Contains(g.checkersLocked(name), g.cfg.Name):
 		case m.next.After(now):
 			if m.next.Before(next) {
 				next = m.next
 			}
 		default:
 			m.busy = true
-			due = append(due, m.Member)
+			due = append(due, *m)
 		}
 	}
 	return due, next.Sub(now)
 }
 
-// isCheckerLocked reports whether this peer is among those who try the subject's machine: the living peers with the
-// highest hash together with it, so that all who see the same peers choose the same.
-func (g *Gossip) isCheckerLocked(subject string) bool {
-	own, above := rank(g.cfg.Name, subject), 0
+// checkersLocked are those who try the subject's machine: the living peers with the highest hash together with it, so that all who see the
+// same peers choose the same.
+func (g *Gossip) checkersLocked(subject string) []string {
+	var up []string
 	for name, m := range g.members {
-		if m.up && name != subject && name != g.cfg.Name && rank(name, subject) > own {
-			above++
+		if m.up && name != subject {
+			up = append(up, name)
 		}
 	}
-	return above < checkers
+	slices.SortFunc(up, func(a, b string) int { return cmp.Compare(rank(b, subject), rank(a, subject)) })
+	return up[:min(checkers, len(up))]
 }
 
 func rank(voter, subject string) uint64 {
@@ -195,10 +204,7 @@ func (g *Gossip) record(name string, answer Answer, err error) (again bool) {
 	if err != nil {
 		return again
 	}
-	verdict := unreachable
-	if answer != NoAnswer {
-		verdict = reachable
-	}
+	verdict := verdicts[answer]
 	if verdict != g.ballots[name][g.cfg.Name].Verdict {
 		m.wait = g.cfg.Timings.RecheckFirst
 		m.next = now.Add(m.wait)

@@ -15,6 +15,7 @@ var (
 	_ memberlist.EventDelegate    = (*delegate)(nil)
 	_ memberlist.ConflictDelegate = (*delegate)(nil)
 	_ memberlist.MergeDelegate    = (*delegate)(nil)
+	_ memberlist.PingDelegate     = (*delegate)(nil)
 )
 
 func (d *delegate) NodeMeta(int) []byte {
@@ -49,11 +50,11 @@ func (d *delegate) NotifyJoin(n *memberlist.Node) {
 		m = &member{Member: Member{Name: n.Name}}
 		g.members[n.Name] = m
 	}
-	m.up, m.wait = true, 0
+	m.up, m.wait, m.doubted = true, 0, false
 	m.Addr, m.Port, m.Meta = n.Addr.String(), int(n.Port), meta
 	own := g.ballots[n.Name][g.cfg.Name].Verdict
 	g.ballots.spend(n.Name)
-	if n.Name != g.cfg.Name && (own == reachable || own == unreachable) {
+	if n.Name != g.cfg.Name && own.about() {
 		g.voteLocked(n.Name, withdrawn)
 	}
 	if !g.judgeLocked(now) {
@@ -73,7 +74,7 @@ func (d *delegate) NotifyLeave(n *memberlist.Node) {
 	if m == nil || n.Name == g.cfg.Name {
 		return
 	}
-	m.up, m.wait, m.next = false, 0, now
+	m.up, m.wait, m.next, m.doubted = false, 0, now, false
 	g.judgeLocked(now)
 	signal(g.wake)
 }
@@ -124,4 +125,24 @@ func (d *delegate) NotifyMerge(peers []*memberlist.Node) error {
 		}
 	}
 	return nil
+}
+
+func (d *delegate) AckPayload() []byte { return nil }
+
+// NotifyPingComplete: a member answered a probe.
+func (d *delegate) NotifyPingComplete(n *memberlist.Node, _ time.Duration, _ []byte) {
+	g := d.g
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if m := g.members[n.Name]; m != nil && m.up && m.doubted && !m.busy {
+		g.trustLocked(m)
+		g.judgeLocked(time.Now())
+	}
+}
+
+// probeMissed is asked by memberlist whether to try a member by stream, which it does when its packet was not answered in time. It
+// always does; that it asks is the earliest sign of trouble.
+func (d *delegate) probeMissed(name string) (not bool) {
+	d.g.Doubt(name)
+	return false
 }

@@ -77,8 +77,9 @@ type Gossip struct {
 	mu      sync.Mutex
 	members map[string]*member // by name; this peer too once Run has begun
 	ballots ballots
-	outbox  []vote // own votes not sent yet
-	seq     uint64 // of the newest own vote
+	outbox  []vote   // own votes not sent yet
+	doubts  []string // members that others should look at, not told yet
+	seq     uint64   // of the newest own vote
 	meta    []byte
 	changed chan struct{}
 	joinErr error
@@ -126,7 +127,7 @@ func New(c Config) (*Gossip, error) {
 func (g *Gossip) Run(ctx context.Context) error {
 	defer close(g.done)
 	g.recall(time.Now())
-	ml, err := g.start()
+	ml, err := g.start(ctx)
 	if err != nil {
 		return fmt.Errorf("start gossip on %s:%d: %w", g.cfg.BindAddr, g.cfg.Port, err)
 	}
@@ -143,12 +144,12 @@ func (g *Gossip) Run(ctx context.Context) error {
 	return err
 }
 
-func (g *Gossip) start() (*memberlist.Memberlist, error) {
+func (g *Gossip) start(ctx context.Context) (*memberlist.Memberlist, error) {
 	c := g.memberlistConfig()
 	if c.Transport = g.cfg.Transport; c.Transport != nil {
 		return memberlist.Create(c)
 	}
-	s, err := listen(g.cfg.BindAddr, g.cfg.Port, g.log)
+	s, err := listen(ctx, g.cfg.BindAddr, g.cfg.Port, g.log)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +176,8 @@ func (g *Gossip) memberlistConfig() *memberlist.Config {
 	// Most messages are a probe or its answer, which no compression makes smaller, and each would cost a fresh table.
 	c.EnableCompression = false
 	d := &delegate{g}
-	c.Delegate, c.Events, c.Conflict, c.Merge = d, d, d, d
+	c.Delegate, c.Events, c.Conflict, c.Merge, c.Ping = d, d, d, d, d
+	c.DisableTcpPingsForNode = d.probeMissed
 	c.Logger = quiet(g.log)
 	return c
 }

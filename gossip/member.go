@@ -4,6 +4,8 @@ import (
 	"net"
 	"strconv"
 	"time"
+
+	"github.com/hashicorp/memberlist"
 )
 
 // State is what this peer believes of a member.
@@ -37,10 +39,16 @@ type member struct {
 	Member
 	up bool // memberlist's word
 
-	// While not up: the next try of its machine, the wait after it, and whether one is under way.
+	doubted bool // up, and being looked at until it answers
+	// While not up or doubted: the next try of its machine, the wait after it, and whether one is under way.
 	next time.Time
 	wait time.Duration
 	busy bool
+}
+
+// node is how memberlist is told of it.
+func (m *member) node() *memberlist.Node {
+	return &memberlist.Node{Name: m.Name, Addr: net.ParseIP(m.Addr), Port: uint16(m.Port)}
 }
 
 // judge returns the state of a member that does not answer, given what it was, the votes of the living peers other than
@@ -49,7 +57,7 @@ func judge(was State, votes []verdict, left bool, living int) State {
 	reached, missed := 0, 0
 	for _, v := range votes {
 		switch v {
-		case reachable:
+		case reachable, refused:
 			reached++
 		case unreachable:
 			missed++
@@ -70,20 +78,46 @@ func judge(was State, votes []verdict, left bool, living int) State {
 	return Suspect
 }
 
+// judgeDoubted returns the state of a member that memberlist has not given up. Only those count who heard nothing of it though they looked
+// at it: two, or all there are.
+func judgeDoubted(votes []verdict, living int) State {
+	refusals, missed := 0, 0
+	for _, v := range votes {
+		switch v {
+		case reachable:
+			return Alive
+		case refused:
+			refusals++
+		case unreachable:
+			missed++
+		}
+	}
+	switch {
+	case refusals+missed < min(2, living):
+		return Alive
+	case refusals > 0:
+		return Silent
+	}
+	return Gone
+}
+
 // judgeLocked brings every member's state up to date and reports whether one changed.
 func (g *Gossip) judgeLocked(now time.Time) bool {
 	changed := false
 	for name, m := range g.members {
-		state := Alive
-		if !m.up {
-			var votes []verdict
-			for voter, v := range g.ballots[name] {
-				if w := g.members[voter]; w != nil && w.up && voter != name {
-					votes = append(votes, v.Verdict)
-				}
+		var votes []verdict
+		for voter, v := range g.ballots[name] {
+			if w := g.members[voter]; w != nil && w.up && voter != name {
+				votes = append(votes, v.Verdict)
 			}
-			left := g.ballots[name][name].Verdict == goodbye
-			state = judge(m.State, votes, left, g.livingLocked(name))
+		}
+		state := Alive
+		switch living := g.livingLocked(name); {
+		case name == g.cfg.Name:
+		case m.up:
+			state = judgeDoubted(votes, living)
+		default:
+			state = judge(m.State, votes, g.ballots[name][name].Verdict == goodbye, living)
 		}
 		if state != m.State {
 			m.State, m.Since, changed = state, now, true

@@ -3,6 +3,7 @@ package gossip
 import (
 	"context"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,12 +79,36 @@ func TestCheckersAreTheSameForAllAndFewInALargeCluster(t *testing.T) {
 	var chosen []string
 	for n := range members {
 		g := &Gossip{cfg: Config{Name: n}, members: members}
-		if n != "s" && g.isCheckerLocked("s") {
+		if n != "s" && slices.Contains(g.checkersLocked("s"), n) {
 			chosen = append(chosen, n)
 		}
 	}
 	if len(chosen) != checkers {
 		t.Errorf("chosen %v", chosen)
+	}
+}
+
+func TestJudgeDoubted(t *testing.T) {
+	for _, c := range []struct {
+		votes  []verdict
+		living int
+		want   State
+	}{
+		{nil, 2, Alive},
+		{[]verdict{withdrawn, withdrawn}, 2, Alive},
+		{[]verdict{unreachable}, 2, Alive},
+		{[]verdict{unreachable}, 1, Gone},
+		{[]verdict{refused}, 1, Silent},
+		{[]verdict{refused}, 2, Alive},
+		{[]verdict{unreachable, unreachable}, 4, Gone},
+		{[]verdict{refused, unreachable}, 4, Silent},
+		{[]verdict{refused, refused}, 2, Silent},
+		{[]verdict{unreachable, unreachable, reachable}, 4, Alive},
+		{[]verdict{refused, refused, reachable}, 4, Alive}, // it was started again meanwhile
+	} {
+		if got := judgeDoubted(c.votes, c.living); got != c.want {
+			t.Errorf("votes %q of %d: %s, want %s", c.votes, c.living, got, c.want)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,7 +26,8 @@ type sockets struct {
 	tcp     *net.TCPListener
 	packets chan *memberlist.Packet
 	streams chan net.Conn
-	closed  chan struct{}
+	ctx     context.Context // ends with them: memberlist has none for who dials
+	closed  <-chan struct{}
 	close   func()
 	readers sync.WaitGroup
 	log     *slog.Logger
@@ -33,8 +35,8 @@ type sockets struct {
 
 var _ memberlist.NodeAwareTransport = (*sockets)(nil)
 
-// listen opens both sockets at one port of addr.
-func listen(addr string, port int, log *slog.Logger) (*sockets, error) {
+// listen opens both sockets at one port of addr. Nothing can be dialled or received after ctx has ended.
+func listen(ctx context.Context, addr string, port int, log *slog.Logger) (*sockets, error) {
 	at := net.JoinHostPort(addr, strconv.Itoa(port))
 	tcp, err := net.Listen("tcp", at)
 	if err != nil {
@@ -46,10 +48,13 @@ func listen(addr string, port int, log *slog.Logger) (*sockets, error) {
 	}
 	s := &sockets{
 		udp: udp.(*net.UDPConn), tcp: tcp.(*net.TCPListener),
-		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), closed: make(chan struct{}), log: log,
+		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), log: log,
 	}
+	var end context.CancelFunc
+	s.ctx, end = context.WithCancel(ctx)
+	s.closed = s.ctx.Done()
 	s.close = sync.OnceFunc(func() {
-		close(s.closed)
+		end()
 		_ = s.tcp.Close()
 		_ = s.udp.Close()
 	})
@@ -144,7 +149,56 @@ func (s *sockets) PacketCh() <-chan *memberlist.Packet { return s.packets }
 
 // DialTimeout implements memberlist.Transport.
 func (s *sockets) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
-	return net.DialTimeout("tcp", addr, timeout)
+	ctx, cancel := context.WithTimeout(s.ctx, timeout)
+	defer cancel()
+	return dial(ctx, addr)
+}
+
+// A kernel repeats the first packet of a connection only after a second (RFC 6298), which is longer than anybody here waits. So tries
+// are made side by side.
+const (
+	dialTries = 4
+	dialAgain = 50 * time.Millisecond
+)
+
+// dial connects, or returns the first error that is not one of time.
+func dial(ctx context.Context, addr string) (net.Conn, error) {
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	results := make(chan result, dialTries)
+	for i := range dialTries {
+		go func() {
+			select {
+			case <-time.After(time.Duration(i) * dialAgain):
+			case <-ctx.Done():
+			}
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+			results <- result{conn, err}
+		}()
+	}
+	for left := dialTries - 1; ; left-- {
+		r := <-results
+		if r.err != nil && timedOut(r.err) && left > 0 {
+			continue
+		}
+		go func() { // the other tries end as ctx does
+			for range left {
+				if late := <-results; late.conn != nil {
+					_ = late.conn.Close()
+				}
+			}
+		}()
+		return r.conn, r.err
+	}
+}
+
+func timedOut(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // DialAddressTimeout implements memberlist.NodeAwareTransport.

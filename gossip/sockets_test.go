@@ -2,16 +2,19 @@ package gossip
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 )
 
 func openSockets(t testing.TB, port int) *sockets {
 	t.Helper()
-	s, err := listen("127.0.0.1", port, slog.New(slog.DiscardHandler))
+	s, err := listen(t.Context(), "127.0.0.1", port, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,6 +83,29 @@ func TestStreamsAreAccepted(t *testing.T) {
 	}
 }
 
+func TestDial(t *testing.T) {
+	a, b := openSockets(t, 0), openSockets(t, 0)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for range 3 {
+		conn, err := dial(ctx, b.address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+		_ = (<-b.StreamCh()).Close()
+	}
+	_ = b.Shutdown()
+	if conn, err := dial(ctx, b.address()); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("nobody listens: %v, %v", conn, err)
+	}
+	late, cancel := context.WithDeadline(t.Context(), time.Now())
+	defer cancel()
+	if conn, err := dial(late, a.address()); err == nil || !timedOut(err) {
+		t.Errorf("too late: %v, %v", conn, err)
+	}
+}
+
 // Shutdown must not wait for a reader that waits for memberlist, which has stopped listening by then.
 func TestShutdownWhileNobodyListens(t *testing.T) {
 	a, b := openSockets(t, 0), openSockets(t, 0)
@@ -99,7 +125,7 @@ func TestATakenPortIsNamed(t *testing.T) {
 	a := openSockets(t, 0)
 	_, port, _ := net.SplitHostPort(a.address())
 	n, _ := strconv.Atoi(port)
-	if s, err := listen("127.0.0.1", n, nil); err == nil {
+	if s, err := listen(t.Context(), "127.0.0.1", n, nil); err == nil {
 		_ = s.Shutdown()
 		t.Error("two listen at one port")
 	}

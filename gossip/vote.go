@@ -13,10 +13,20 @@ type verdict string
 
 const (
 	withdrawn   verdict = "w" // nothing, any more
-	reachable   verdict = "r" // it accepted or refused a connection
+	reachable   verdict = "r" // it accepted a connection
+	refused     verdict = "f" // it refused one: nobody listens
 	unreachable verdict = "u" // no answer
 	goodbye     verdict = "g" // of itself: it stops on purpose
+	doubt       verdict = "d" // no vote but a wish, and never kept: look at it
 )
+
+// about reports whether v says something of another's machine.
+func (v verdict) about() bool { return v == reachable || v == refused || v == unreachable }
+
+// contradicts reports that one found the machine alive and the other did not.
+func (v verdict) contradicts(o verdict) bool {
+	return v.about() && o.about() && (v == unreachable) != (o == unreachable)
+}
 
 // vote is one peer's newest word about another. Of two from one voter the one with the higher Seq counts, whatever the
 // order of their arrival.
@@ -78,7 +88,7 @@ func decodeVotes(data []byte) ([]vote, error) {
 		ok := v.Voter != "" && v.Subject != ""
 		switch v.Verdict {
 		case withdrawn:
-		case reachable, unreachable:
+		case reachable, refused, unreachable, doubt:
 			ok = ok && v.Voter != v.Subject
 		case goodbye:
 			ok = ok && v.Voter == v.Subject
@@ -113,6 +123,10 @@ func (g *Gossip) hear(data []byte) {
 	defer g.mu.Unlock()
 	news := false
 	for _, v := range votes {
+		if v.Verdict == doubt {
+			g.doubtLocked(v.Subject)
+			continue
+		}
 		if v.Voter == g.cfg.Name {
 			g.correctLocked(v)
 			continue
@@ -146,8 +160,7 @@ func (g *Gossip) correctLocked(v vote) {
 // reconsiderLocked tries a machine again soon when another peer found the opposite of what we did.
 func (g *Gossip) reconsiderLocked(v vote, now time.Time) {
 	m, own := g.members[v.Subject], g.ballots[v.Subject][g.cfg.Name]
-	opposite := own.Verdict == reachable && v.Verdict == unreachable || own.Verdict == unreachable && v.Verdict == reachable
-	if m == nil || m.up || !opposite {
+	if m == nil || m.up || !own.Verdict.contradicts(v.Verdict) {
 		return
 	}
 	m.wait = g.cfg.Timings.RecheckFirst

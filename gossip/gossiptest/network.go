@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
@@ -36,6 +37,8 @@ type Network struct {
 	machines map[netip.AddrPort]*Machine
 	side     map[*Machine]int // machines on different sides do not reach each other
 	cut      map[[2]*Machine]bool
+	loss     float64
+	dice     *rand.Rand
 }
 
 // Machine is one host of the network. It is the Transport of the peer that runs on it.
@@ -103,6 +106,44 @@ func (n *Network) Cut(a, b *Machine) {
 	n.cut[[2]*Machine{a, b}], n.cut[[2]*Machine{b, a}] = true, true
 }
 
+// Lose has a share of all packets, from 0 to 1, lost from now on: which ones, the seed decides.
+func (n *Network) Lose(share float64, seed uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.loss, n.dice = share, rand.New(rand.NewPCG(seed, seed))
+}
+
+// lost reports whether one of so many packets does not arrive.
+func (n *Network) lost(packets int) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for range packets {
+		if n.dice != nil && n.dice.Float64() < n.loss {
+			return true
+		}
+	}
+	return false
+}
+
+// connect is whether a connection is made before done, as gossip's sockets make one: by up to four tries side by side.
+func (n *Network) connect(done <-chan struct{}) bool {
+	const again = 50 * time.Millisecond
+	for range 4 {
+		if !n.lost(2) { // to and fro
+			return true
+		}
+		timer := time.NewTimer(again)
+		select {
+		case <-timer.C:
+		case <-done:
+			timer.Stop()
+			return false
+		}
+	}
+	<-done
+	return false
+}
+
 // Heal undoes Partition and Cut.
 func (n *Network) Heal() {
 	n.mu.Lock()
@@ -144,7 +185,11 @@ func (m *Machine) reach(addr string) (*Machine, power) {
 
 // Answers is gossip.Config.Answers for the peer on m.
 func (m *Machine) Answers(ctx context.Context, addr string) (gossip.Answer, error) {
-	switch _, p := m.reach(addr); p {
+	_, p := m.reach(addr)
+	if !m.net.connect(ctx.Done()) {
+		return gossip.NoAnswer, nil
+	}
+	switch p {
 	case off:
 		<-ctx.Done()
 		return gossip.NoAnswer, nil
@@ -168,7 +213,7 @@ func (m *Machine) WriteTo(b []byte, addr string) (time.Time, error) {
 func (m *Machine) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
 	now := time.Now()
 	d, p := m.reach(a.Addr)
-	if p != on || m.is(frozen) {
+	if p != on || m.is(frozen) || m.net.lost(1) {
 		return now, nil
 	}
 	select {
@@ -197,12 +242,13 @@ func (m *Machine) DialAddressTimeout(a memberlist.Address, timeout time.Duration
 	failed := func(err error) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: fmt.Errorf("%s: %w", a.Addr, err)}
 	}
+	began := time.Now()
+	late := make(chan struct{})
+	defer time.AfterFunc(timeout, func() { close(late) }).Stop()
 	d, p := m.reach(a.Addr)
-	if p == off || m.is(frozen) {
-		timer := time.NewTimer(timeout)
-		defer timer.Stop()
+	if p == off || m.is(frozen) || !m.net.connect(late) {
 		select {
-		case <-timer.C:
+		case <-late:
 		case <-m.down:
 		}
 		return failed(context.DeadlineExceeded)
@@ -212,7 +258,7 @@ func (m *Machine) DialAddressTimeout(a memberlist.Address, timeout time.Duration
 	}
 	ours, theirs := net.Pipe()
 	// memberlist writes a header before it sets its own deadline: a kernel would buffer that, a pipe blocks.
-	if err := ours.SetDeadline(time.Now().Add(timeout)); err != nil {
+	if err := ours.SetDeadline(began.Add(timeout)); err != nil {
 		return failed(err)
 	}
 	if p == frozen {

@@ -99,8 +99,8 @@ func Default() *Config {
 		Machine: Machine{DataDir: "/var/lib/shoal", RunDir: "/run/shoal", Join: []string{}},
 		API:     API{Address: "0.0.0.0", Port: 6443},
 		Gossip: Gossip{
-			Port: 7946, ProbeInterval: 500 * time.Millisecond, ProbeTimeout: 200 * time.Millisecond, Suspicion: 1,
-			HostTimeout: 250 * time.Millisecond,
+			Port: 7946, ProbeInterval: 500 * time.Millisecond, ProbeTimeout: 150 * time.Millisecond, Suspicion: 1,
+			HostTimeout: 200 * time.Millisecond,
 		},
 		Raft: Raft{
 			HeartbeatTimeout: 7 * time.Second, ElectionTimeout: 7 * time.Second, CommitTimeout: 5 * time.Second,

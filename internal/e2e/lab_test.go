@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"shoal/internal/api"
 	"shoal/internal/client"
 	"shoal/internal/lab"
 )
@@ -87,7 +88,29 @@ func startLab(t *testing.T, n int) *cluster {
 	for _, name := range c.names {
 		shoal(t, "wait", "node", name, "--for", "condition=Ready", "--timeout", "60s")
 	}
+	c.allVote(t)
 	return c
+}
+
+// allVote waits until as many peers vote as can, which they are made to one after the other: with fewer, a machine that dies may take the quorum along.
+func (c *cluster) allVote(t *testing.T) {
+	t.Helper()
+	want := len(c.names)
+	if want > 2 && want%2 == 0 {
+		want--
+	}
+	within(t, 20*time.Second, "all vote", func(context.Context) error {
+		votes := 0
+		for _, p := range status(t).Peers {
+			if p.Role == api.RoleMaster || p.Role == api.RoleVoter {
+				votes++
+			}
+		}
+		if votes < min(want, 5) {
+			return fmt.Errorf("%d of %d peers vote", votes, want)
+		}
+		return nil
+	})
 }
 
 // configure adds settings to every peer's file and starts one after the other anew.

@@ -25,7 +25,7 @@ func TestTheMastersDiskHangs(t *testing.T) {
 	victim := c.names[0]
 	disk := ownDisk(t, victim, "256M")
 	makeMaster(t, victim)
-	w := startWriting(t, clientFor(t, c.others(victim)[0]), "stall")
+	w := startWriting(t, configMaps(clientFor(t, c.others(victim)[0])), "stall")
 	select {
 	case <-w.wake: // without a write before the fault, no gap could be seen
 	case <-time.After(10 * time.Second):

@@ -95,8 +95,12 @@ func (l *Lab) powerOn(p *Peer) error {
 	return nil
 }
 
-// powerOff ends every process of the machine at once. The kernel then removes its namespaces, mounts and links.
+// powerOff ends every process of the machine at once. The kernel then removes its namespaces, mounts and links. The cable goes first: a machine
+// without power does not tell others that its connections end.
 func (p *Peer) powerOff(ctx context.Context) error {
+	if err := unplug(p.link()); err != nil {
+		return err
+	}
 	if err := p.setFrozenMachine(false); err != nil && p.Init.alive() {
 		return err
 	}
@@ -105,9 +109,6 @@ func (p *Peer) powerOff(ctx context.Context) error {
 	}
 	if err := p.Init.wait(ctx); err != nil {
 		return fmt.Errorf("wait for %s to be off: %w", p.Name, err)
-	}
-	if err := unplug(p.link()); err != nil {
-		return err
 	}
 	p.Shoal, p.Frozen, p.Halted = proc{}, false, false
 	return removeCgroups(p.cgroup())

@@ -198,5 +198,8 @@ func (p *Peer) ensureAdmin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(pki.WriteFile(keyFile, pem, 0o600), pki.WriteFile(certFile, chain, 0o600))
+	if err := pki.WriteFile(keyFile, pem, 0o600); err != nil {
+		return err
+	}
+	return pki.WriteFile(certFile, chain, 0o600)
 }

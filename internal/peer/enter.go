@@ -159,7 +159,18 @@ func (p *Peer) found(self hello) error {
 	}
 	p.memory = memory{Name: self.Name, ClusterID: p.id.ClusterID(), Keys: [][]byte{gossipKey}, Founder: true}
 	p.log.Info("founded a cluster", "id", p.memory.ClusterID)
-	return errors.Join(pki.WriteFile(p.caKeyFile(), caKey, 0o600), p.id.Save(p.dir.join("pki")), p.dir.write(p.memory))
+	if err := pki.WriteFile(p.caKeyFile(), caKey, 0o600); err != nil {
+		return err
+	}
+	return p.belong()
+}
+
+// belong writes down that this machine is in a cluster. The memory comes last: with it, all is there.
+func (p *Peer) belong() error {
+	if err := p.id.Save(p.dir.join("pki")); err != nil {
+		return err
+	}
+	return p.dir.write(p.memory)
 }
 
 func (p *Peer) caKeyFile() string { return p.dir.join("pki", "ca.key") }
@@ -180,7 +191,7 @@ func (p *Peer) join(ctx context.Context, self hello, addrs []string, c credentia
 	}
 	p.memory = memory{Name: self.Name, ClusterID: p.id.ClusterID(), Epoch: a.Epoch, Keys: a.Keys, Peers: a.Peers}
 	p.log.Info("joined", "id", p.memory.ClusterID)
-	return errors.Join(p.id.Save(p.dir.join("pki")), p.dir.write(p.memory))
+	return p.belong()
 }
 
 func (p *Peer) joinAddresses() []string {

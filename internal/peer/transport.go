@@ -28,6 +28,7 @@ const dialTimeout = 2 * time.Second
 type transport struct {
 	id      *pki.Identity
 	address func(name string) (string, bool) // host:port of a peer's API
+	lost    func(name string)                // called when a connection to a peer has ended
 
 	h2 *http2.Transport // requests, many on one connection
 	h1 *http.Transport  // requests that upgrade
@@ -41,8 +42,8 @@ type transport struct {
 // cut ends something that waits for a peer.
 type cut struct{ do func() }
 
-func newTransport(id *pki.Identity, address func(string) (string, bool)) *transport {
-	t := &transport{id: id, address: address, outdated: make(chan error, 1), cuts: map[string]map[*cut]struct{}{}}
+func newTransport(id *pki.Identity, address func(string) (string, bool), lost func(string)) *transport {
+	t := &transport{id: id, address: address, lost: lost, outdated: make(chan error, 1), cuts: map[string]map[*cut]struct{}{}}
 	t.h2 = &http2.Transport{
 		// A peer's name is the host of its URLs.
 		DialTLSContext: func(ctx context.Context, _, addr string, _ *tls.Config) (net.Conn, error) {
@@ -50,7 +51,7 @@ func newTransport(id *pki.Identity, address func(string) (string, bool)) *transp
 			if err != nil {
 				return nil, err
 			}
-			return &keptConn{Conn: newGather(conn, silence), forget: t.onAway(host(addr), func() { _ = conn.Close() })}, nil
+			return &keptConn{Conn: newGather(conn, silence), forget: t.onAway(host(addr), func() { _ = conn.Close() }), lost: func() { t.lost(host(addr)) }}, nil
 		},
 		ReadIdleTimeout: 15 * time.Second, // gossip finds machines that are gone; this finds paths that are
 		PingTimeout:     time.Second,
@@ -82,12 +83,13 @@ func (t *transport) onAway(name string, do func()) (forget func()) {
 
 type keptConn struct {
 	net.Conn
-	forget func()
+	forget, lost func()
 }
 
 // Close implements net.Conn.
 func (c *keptConn) Close() error {
 	c.forget()
+	c.lost()
 	return c.Conn.Close()
 }
 

@@ -19,7 +19,7 @@ func TestWhatWaitsForAPeerThatIsAwayIsCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	tr := newTransport(testIdentity(t, "here"), func(string) (string, bool) { return silent.Addr().String(), true })
+	tr := newTransport(testIdentity(t, "here"), func(string) (string, bool) { return silent.Addr().String(), true }, func(string) {})
 	ctx, cancel := context.WithCancel(t.Context())
 	var away atomic.Bool
 	changed, cutting := make(chan struct{}), make(chan error, 1)

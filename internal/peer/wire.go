@@ -21,7 +21,7 @@ const historyMax = 3000
 
 // wire makes the roles and gives each what it needs of the others. Nothing runs yet.
 func (p *Peer) wire(ctx context.Context) error {
-	p.transport = newTransport(p.id, p.addressOf)
+	p.transport = newTransport(p.id, p.addressOf, func(name string) { p.gossip.Doubt(name) })
 	if err := p.wireGossip(); err != nil {
 		return err
 	}

@@ -32,8 +32,9 @@ const (
 	caLife     = 20 * 365 * 24 * time.Hour
 	PeerLife   = 7 * 24 * time.Hour
 	ClientLife = 30 * 24 * time.Hour
-	// backdate lets a machine whose clock is behind by less use a certificate at once.
-	backdate = time.Hour
+	// backdate lets a machine use a certificate at once whose clock is behind that of the one who signed it by less. A day is more than
+	// two clocks with wrong time zones can be apart.
+	backdate = 24 * time.Hour
 )
 
 // CA signs the certificates of one cluster. It is read-only and safe for concurrent use.

@@ -29,6 +29,7 @@ type Identity struct {
 	ca      *x509.Certificate
 	pool    *x509.CertPool
 	current atomic.Pointer[tls.Certificate]
+	now     func() time.Time // by which others' certificates are judged
 
 	mu      sync.Mutex
 	changed chan struct{}
@@ -46,7 +47,7 @@ func NewIdentity(key *ecdsa.PrivateKey, chainPEM []byte) (*Identity, error) {
 	if len(chain) < 2 || !ca.IsCA {
 		return nil, errors.New("a certificate chain must end with the CA's certificate")
 	}
-	i := &Identity{key: key, ca: ca, pool: x509.NewCertPool(), changed: make(chan struct{})}
+	i := &Identity{key: key, ca: ca, pool: x509.NewCertPool(), now: time.Now, changed: make(chan struct{})}
 	i.pool.AddCert(ca)
 	if err := i.Replace(chainPEM); err != nil {
 		return nil, err
@@ -89,7 +90,7 @@ func (i *Identity) Save(dir string) error {
 }
 
 // Replace puts a new certificate in the place of the old: new connections use it at once. It must be for the same key and
-// user, and from the same CA.
+// user, from the same CA, and good at this moment.
 func (i *Identity) Replace(chainPEM []byte) error {
 	chain, err := ParseCerts(chainPEM)
 	if err != nil {
@@ -104,6 +105,9 @@ func (i *Identity) Replace(chainPEM []byte) error {
 	}
 	if old := i.current.Load(); old != nil && old.Leaf.Subject.CommonName != leaf.Subject.CommonName {
 		return fmt.Errorf("the new certificate is for %s, not %s", leaf.Subject.CommonName, old.Leaf.Subject.CommonName)
+	} else if now := i.now(); old != nil && (now.After(leaf.NotAfter) || now.Before(leaf.NotBefore)) {
+		return fmt.Errorf("the new certificate is good from %v to %v, and here it is %v: one of the clocks is wrong, this machine's or the Master's",
+			leaf.NotBefore, leaf.NotAfter, now.UTC().Truncate(time.Second))
 	}
 	// The CA goes with every handshake: a machine that joins knows only its hash.
 	i.current.Store(&tls.Certificate{Certificate: [][]byte{leaf.Raw, i.ca.Raw}, PrivateKey: i.key, Leaf: leaf})

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // ServerTLS answers with the identity's certificate, asks clients for one and verifies it when given. protocols are
 // the ALPN names in order of preference; a connection that negotiates one of peerOnly must come from a peer of the same epoch.
 func ServerTLS(id *Identity, protocols []string, peerOnly ...string) *tls.Config {
 	return &tls.Config{
+		Time:           id.now,
 		MinVersion:     tls.VersionTLS12,
 		NextProtos:     protocols,
 		ClientAuth:     tls.VerifyClientCertIfGiven,
@@ -43,7 +45,7 @@ func PeerTLS(id *Identity, name string, protocols ...string) *tls.Config {
 		// A peer is known by its name, not its address: the check below replaces the one of the host name.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
-			if err := verifyPeer(s, id.pool, name); err != nil {
+			if err := verifyPeer(s, id.pool, name, id.now()); err != nil {
 				return err
 			}
 			return id.sameEpoch(s.PeerCertificates[0])
@@ -66,7 +68,7 @@ func PinnedTLS(caHash string, protocols ...string) *tls.Config {
 				}
 				if cert.IsCA && found == caHash {
 					pool.AddCert(cert)
-					return verifyPeer(s, pool, "")
+					return verifyPeer(s, pool, "", time.Now())
 				}
 			}
 			if found == "" {
@@ -110,12 +112,13 @@ func peerName(cert *x509.Certificate) string {
 	return name
 }
 
-func verifyPeer(s tls.ConnectionState, pool *x509.CertPool, want string) error {
+func verifyPeer(s tls.ConnectionState, pool *x509.CertPool, want string, now time.Time) error {
 	if len(s.PeerCertificates) == 0 {
 		return errors.New("the other end shows no certificate")
 	}
 	leaf := s.PeerCertificates[0]
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}); err != nil {
+	how := x509.VerifyOptions{Roots: pool, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	if _, err := leaf.Verify(how); err != nil {
 		return fmt.Errorf("verify the certificate of %s: %w", leaf.Subject.CommonName, err)
 	}
 	name := peerName(leaf)

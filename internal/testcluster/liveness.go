@@ -10,7 +10,8 @@ import (
 
 // view is what one peer's gossip believes of the others, as the cluster or a test sets it.
 type view struct {
-	self string
+	self  string
+	wrong time.Duration // how far the peer's clock is ahead
 
 	mu      sync.Mutex
 	states  map[string]opinion
@@ -22,8 +23,8 @@ type opinion struct {
 	since time.Time
 }
 
-func newView(self string) *view {
-	return &view{self: self, states: map[string]opinion{}, changed: make(chan struct{})}
+func newView(self string, wrong time.Duration) *view {
+	return &view{self: self, wrong: wrong, states: map[string]opinion{}, changed: make(chan struct{})}
 }
 
 // set changes the opinions that differ.
@@ -33,7 +34,7 @@ func (v *view) set(states map[string]api.Liveness) {
 	news := false
 	for name, s := range states {
 		if v.states[name].state != s {
-			v.states[name] = opinion{s, time.Now()}
+			v.states[name] = opinion{s, v.now()}
 			news = true
 		}
 	}
@@ -42,6 +43,9 @@ func (v *view) set(states map[string]api.Liveness) {
 		v.changed = make(chan struct{})
 	}
 }
+
+// now is the time by the peer's clock.
+func (v *view) now() time.Time { return time.Now().Add(v.wrong) }
 
 // Liveness implements the roles' interfaces of that name.
 func (v *view) Liveness(node string) api.Liveness {

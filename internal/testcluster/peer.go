@@ -70,20 +70,20 @@ func newPeer(c *Cluster, name, dir string, first bool, v *view) *Peer {
 	})
 	var chain admission.Chain
 	p.Registry = registry.New(registry.Config{
-		Log: p.Raft, ServiceCIDR: ServiceCIDR, PodCIDR: PodCIDR, Window: c.opt.Window, Logger: log,
+		Log: p.Raft, ServiceCIDR: ServiceCIDR, PodCIDR: PodCIDR, Window: c.opt.Window, Now: v.now, Logger: log,
 		Admit: func(ctx context.Context, a *registry.Admission) error { return chain.Admit(ctx, request(ctx, a)) },
 	})
 	chain = admission.New(admission.Config{Reader: p.Registry, EvictionGrace: grace})
 	p.master = master.New(master.Config{
 		Client: p.Registry, Liveness: v, PodCIDR: PodCIDR, ServiceCIDR: ServiceCIDR, Domain: "cluster.local",
-		EvictionGrace: grace, Log: log, Detector: &c.detector,
+		EvictionGrace: grace, Clock: v.now, Log: log, Detector: &c.detector,
 	})
 	if !c.opt.NoNodes {
 		p.node = newKubelet(c, name, log)
 	}
 	m := http.NewServeMux()
 	m.HandleFunc("POST /peer/consensus/{method}", p.serveConsensus)
-	m.Handle("/", masterapi.New(masterapi.Config{Registry: p.Registry, Auth: auth{name}, Peers: p, Version: "test", Logger: log}))
+	m.Handle("/", masterapi.New(masterapi.Config{Registry: p.Registry, Auth: auth{name}, Peers: p, Version: "test", Now: v.now, Logger: log}))
 	p.server = &http.Server{Handler: m, Protocols: &http.Protocols{}}
 	p.server.Protocols.SetHTTP1(true)
 	p.server.Protocols.SetUnencryptedHTTP2(true)

@@ -38,6 +38,8 @@ type Options struct {
 	Timing consensus.Timing
 	// HistoryMax is how many changes the store remembers.
 	HistoryMax int
+	// Clocks are by how much those of some peers are wrong; every peer's goes at the same pace.
+	Clocks map[string]time.Duration
 	// EvictionGrace is the Master's, and admission's.
 	EvictionGrace time.Duration
 	// Verbose lets Debug through.
@@ -147,7 +149,7 @@ func (c *Cluster) Add() string {
 	name := fmt.Sprint("peer-", len(c.names)+1)
 	first := len(c.names) == 0
 	c.names = append(c.names, name)
-	c.views[name] = newView(name)
+	c.views[name] = newView(name, c.opt.Clocks[name])
 	c.mu.Unlock()
 	c.start(name, first)
 	c.Retry("make "+name+" a member", func(ctx context.Context) error {

@@ -70,8 +70,9 @@ type Accounts struct {
 	Now func() time.Time
 }
 
-// leeway is how far the clocks of whoever signed a token and of whoever checks it may be apart.
-const leeway = time.Minute
+// leeway is how far the clock of whoever signed a token may be ahead of that of whoever checks it: two of them, each an hour wrong. Nothing
+// is signed in advance, so a token that is not valid yet says no more than that.
+const leeway = 2 * time.Hour
 
 // User implements TokenSource.
 func (a *Accounts) User(ctx context.Context, token string) (*User, error) {

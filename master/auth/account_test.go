@@ -68,7 +68,7 @@ func TestBadTokensAreRefused(t *testing.T) {
 		why       string
 	}{
 		"expired":           {later: time.Hour + time.Second, why: "expired"},
-		"not yet valid":     {change: func(c *Claims) { c.NotBefore += 120 }, why: "not valid yet"},
+		"not yet valid":     {change: func(c *Claims) { c.NotBefore += int64(3 * time.Hour / time.Second) }, why: "not valid yet"},
 		"another issuer":    {change: func(c *Claims) { c.Issuer = "them" }, why: `issued by "them"`},
 		"another audience":  {change: func(c *Claims) { c.Audience = []string{"vault"} }, why: "audiences"},
 		"asked for another": {audiences: []string{"vault"}, why: "audiences"},

@@ -20,7 +20,7 @@ import (
 func (l *nodeLifecycle) evict(ctx context.Context, n *corev1.Node, pods []*corev1.Pod, out *outage, now time.Time) (time.Duration, error) {
 	var next time.Duration
 	from := out.since
-	if t := unreachable(n, corev1.TaintEffectNoExecute); t != nil && t.TimeAdded != nil {
+	if t := unreachable(n, corev1.TaintEffectNoExecute); t != nil && t.TimeAdded != nil && !t.TimeAdded.After(now) {
 		from = t.TimeAdded.Time
 	}
 	due := make([]*corev1.Pod, 0, len(pods))

@@ -131,12 +131,14 @@ func (l *nodeLifecycle) judge(n *corev1.Node, now time.Time) (*outage, time.Dura
 }
 
 // since returns when the outage began. What is stored counts first, then what gossip knows; else it begins now. A
-// machine that was only silent before it was gone is gone since gossip says so.
+// machine that was only silent before it was gone is gone since gossip says so. What is stored was another Master's time, and if that is still to
+// come here, one of the clocks is wrong and gossip alone can be believed.
 func (l *nodeLifecycle) since(n *corev1.Node, gone bool, now time.Time) time.Time {
-	if t := unreachable(n, corev1.TaintEffectNoExecute); t != nil && t.TimeAdded != nil {
+	if t := unreachable(n, corev1.TaintEffectNoExecute); t != nil && t.TimeAdded != nil && !t.TimeAdded.After(now) {
 		return t.TimeAdded.Time
 	}
-	if c := nodeCondition(n, corev1.NodeReady); !gone && c != nil && c.Status == corev1.ConditionUnknown && !c.LastTransitionTime.IsZero() {
+	if c := nodeCondition(n, corev1.NodeReady); !gone && c != nil && c.Status == corev1.ConditionUnknown && !c.LastTransitionTime.IsZero() &&
+		!c.LastTransitionTime.After(now) {
 		return c.LastTransitionTime.Time
 	}
 	if s, ok := l.Liveness.(sinceTeller); ok {

@@ -1,0 +1,112 @@
+package peer
+
+import (
+	"bytes"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"shoal/internal/config"
+	"shoal/internal/crash"
+	"shoal/internal/pki"
+)
+
+// TestACrashLeavesNoHalfPeer kills a machine at every change of a file while it founds a cluster and has its certificate renewed. It can
+// always go on: as what it was, or from the beginning.
+func TestACrashLeavesNoHalfPeer(t *testing.T) {
+	open := func(dir string) (*Peer, error) {
+		d, err := openDataDir(filepath.Join(dir, "data"))
+		return &Peer{cfg: config.Default(), dir: d, log: slog.New(slog.DiscardHandler), now: time.Now}, err
+	}
+	crash.Each(t, 1, func(dir string, ack func(string)) error {
+		p, err := open(dir)
+		if err != nil {
+			return err
+		}
+		if err := p.found(hello{Name: "here", Address: "127.0.0.2:6443"}); err != nil {
+			return err
+		}
+		ack("founded")
+		if err := renewFrom(p); err != nil {
+			return err
+		}
+		ack("renewed")
+		return nil
+	}, func(t *testing.T, dir string, acked []string) {
+		p, err := open(dir)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer p.dir.Close()
+		known, in, err := p.dir.read()
+		switch {
+		case err != nil:
+			t.Errorf("what it remembers: %v", err)
+			return
+		case !in && len(acked) > 0:
+			t.Errorf("it has forgotten that it %v", acked)
+		case !in:
+			if err := p.found(hello{Name: "here", Address: "127.0.0.2:6443"}); err != nil {
+				t.Errorf("it cannot begin again: %v", err)
+				return
+			}
+			known = p.memory
+		}
+		id, err := pki.LoadIdentity(p.dir.join("pki"))
+		if err != nil || id.ClusterID() != known.ClusterID || !known.Founder || len(known.Keys) != 1 {
+			t.Errorf("its identity: %v, remembered is %+v", err, known)
+			return
+		}
+		if err := id.Certificate().Leaf.VerifyHostname("127.0.0.1"); slices.Contains(acked, "renewed") && err != nil {
+			t.Errorf("the new certificate is lost: %v", err)
+		}
+		key, err := os.ReadFile(p.caKeyFile())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if _, err := pki.ParseCA(id.CAPEM(), key); err != nil {
+			t.Errorf("the CA's key: %v", err)
+		}
+		p.id, p.memory = id, known
+		if err := renewFrom(p); err != nil {
+			t.Errorf("renew: %v", err)
+		}
+		if beside, err := os.ReadFile(p.dir.join("pki", "ca.crt")); err != nil || !bytes.Equal(beside, id.CAPEM()) {
+			t.Errorf("the CA's certificate beside it: %v", err)
+		}
+	})
+}
+
+// renewFrom has a founder sign itself a certificate with an address.
+func renewFrom(p *Peer) error {
+	key, err := os.ReadFile(p.caKeyFile())
+	if err != nil {
+		return err
+	}
+	ca, err := pki.ParseCA(p.id.CAPEM(), key)
+	if err != nil {
+		return err
+	}
+	pem, err := p.id.Request([]net.IP{net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return err
+	}
+	csr, err := pki.ParseRequest(pem)
+	if err != nil {
+		return err
+	}
+	chain, err := ca.IssuePeer(csr, p.profile("here"), p.now())
+	if err != nil {
+		return err
+	}
+	if err := p.id.Replace(chain); err != nil {
+		return err
+	}
+	return p.id.Save(p.dir.join("pki"))
+}
