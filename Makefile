@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: build deps images tools faults chaos compare demo test unit cluster e2e bench fuzz lint install clean help
+.PHONY: build deps images tools faults faults-of-swarm chaos loss compare demo test unit cluster e2e bench fuzz lint install clean help
 
 build: ## build bin/shoal
 	@mkdir -p bin
@@ -33,13 +33,22 @@ cluster: ## the tests that race: store, consensus and whole clusters in one proc
 tools: ## the kubectls, the Helm and the etcd that the tests judge by
 	@./.ci/tools
 
-faults: build images ## the six faults, five times each, with figures; all that is said is in build/faults.log (needs root)
-	SHOAL_FAULT_RUNS=5 $(GO) test -tags e2e -count=1 -timeout 30m -v -run '^TestFaults$$' ./internal/e2e/ | tee build/faults.log | grep -E 'FIGURES|^(---|ok|FAIL|PASS)'
+FAULT_RUNS ?= 10
 
-chaos: build images ## histories of calls under faults, in one process and through the API, each for CHAOS_TIME (10m) from the seed CHAOS_SEED (1) on; all that is said is in build/chaos.log (needs root)
+faults: build images ## the six faults, FAULT_RUNS (10) times each, with figures; all that is said is in build/faults.log (needs root)
+	SHOAL_FAULT_RUNS=$(FAULT_RUNS) $(GO) test -tags e2e -count=1 -timeout 1h -v -run '^TestFaults$$' ./internal/e2e/ | tee build/faults.log | grep -aE 'FIGURES|^(---|ok|FAIL|PASS)'
+
+faults-of-swarm: images ## Docker Swarm's leader loses its power, FAULT_RUNS times; two minutes each (needs root)
+	@./.ci/tools dockerd
+	SHOAL_FAULT_RUNS=$(FAULT_RUNS) $(GO) test -tags e2e -count=1 -timeout 1h -v -run '^TestFaultsOfSwarm$$' ./internal/e2e/ | tee build/faults-of-swarm.log | grep -aE 'FIGURES|^(---|ok|FAIL|PASS)'
+
+chaos: build images ## histories of calls under faults, a fifth of CHAOS_TIME (10m) in one process and the rest through the API, from the seed CHAOS_SEED (1) on; all that is said is in build/chaos.log (needs root)
 	@mkdir -p build
 	CHAOS_TIME=$${CHAOS_TIME:-10m} $(GO) test -count=1 -timeout 0 -v -run '^TestHistoriesAreLinearizable$$' ./consensus/ | tee build/chaos.log | grep -vE 'level=|=== RUN|--- PASS: .*/'
 	CHAOS_TIME=$${CHAOS_TIME:-10m} $(GO) test -tags e2e -count=1 -timeout 0 -v -run '^TestHistoriesThroughTheAPI$$' ./internal/e2e/ | tee -a build/chaos.log | grep -vE '=== RUN|^ *time='
+
+loss: build images ## LOSS_TIME (1h) with LOSS_PERCENT (2) of all packets lost and all cores busy: who is taken for dead (needs root)
+	LOSS_TIME=$${LOSS_TIME:-1h} $(GO) test -tags e2e -count=1 -timeout 0 -v -run '^TestLossAndBusyCoresKillNobody$$' ./internal/e2e/ | tee build/loss.log | grep -E 'FIGURES|^(---|ok|FAIL|PASS)'
 
 compare: build images tools ## beside etcd: creates, gets, lists and watches with the same clients (needs root)
 	SHOAL_COMPARE=full $(GO) test -tags e2e -count=1 -timeout 30m -v -run '^TestBesideEtcd$$' ./internal/e2e/ | grep -E 'FIGURES|^(---|ok|FAIL|PASS)'

@@ -17,7 +17,7 @@ import (
 // peers are killed, and looks for an order of all that happened in which a single register a key would have answered the same.
 // CHAOS_TIME makes it go on for so long, from the seed CHAOS_SEED on.
 func TestHistoriesAreLinearizable(t *testing.T) {
-	first, span := linear.Chaos(t)
+	first, span := linear.Chaos(t, 0.2)
 	began := time.Now()
 	for seed := first; seed < first+3 || time.Since(began) < span; seed++ {
 		for _, n := range []int{3, 5} {

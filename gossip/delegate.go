@@ -129,12 +129,12 @@ func (d *delegate) NotifyMerge(peers []*memberlist.Node) error {
 
 func (d *delegate) AckPayload() []byte { return nil }
 
-// NotifyPingComplete: a member answered a probe.
+// NotifyPingComplete: a member answered a probe. What it sent before a doubt came up may arrive only now, so a look that has not been taken yet is.
 func (d *delegate) NotifyPingComplete(n *memberlist.Node, _ time.Duration, _ []byte) {
 	g := d.g
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if m := g.members[n.Name]; m != nil && m.up && m.doubted && !m.busy {
+	if m := g.members[n.Name]; m != nil && m.up && m.doubted && !m.busy && g.ballots[n.Name][g.cfg.Name].Verdict.about() {
 		g.trustLocked(m)
 		g.judgeLocked(time.Now())
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,10 +22,12 @@ import (
 
 // TestHistoriesThroughTheAPI has clients create, change, delete and read ConfigMaps at random peers, and watchers follow them from peer to
 // peer, while processes are killed and frozen, machines lose their power, and links are cut. Then it judges what the clients saw, compares
-// what the watchers saw, and the peers' whole states. CHAOS_TIME makes it go on for so long, from the seed CHAOS_SEED on.
+// what the watchers saw, and the peers' whole states; and containers on machines that kept their power and their link must be the same as before.
+// CHAOS_TIME makes it go on for so long, from the seed CHAOS_SEED on.
 func TestHistoriesThroughTheAPI(t *testing.T) {
-	seed, span := linear.Chaos(t)
+	seed, span := linear.Chaos(t, 0.8)
 	c := startLab(t, 3)
+	apply(t, web(6))
 	for began := time.Now(); ; seed++ {
 		if !t.Run(fmt.Sprint(seed), func(t *testing.T) { c.chaos(t, seed) }) || time.Since(began) >= span {
 			return
@@ -36,6 +39,11 @@ func TestHistoriesThroughTheAPI(t *testing.T) {
 func (c *cluster) chaos(t *testing.T, seed int64) {
 	space := fmt.Sprintf("chaos-%d", seed)
 	shoal(t, "create", "namespace", space)
+	running(t, c.api, "web", 6, 60*time.Second)
+	before := map[string][]string{}
+	for _, name := range c.names {
+		before[name] = containers(t, c, name)
+	}
 	h := &apiHistory{c: c, url: "/api/v1/namespaces/" + space + "/configmaps"}
 	for _, name := range c.names {
 		cfg := restConfig(t, name)
@@ -59,7 +67,7 @@ func (c *cluster) chaos(t *testing.T, seed int64) {
 		rng := rand.New(rand.NewSource(seed<<8 + 100 + int64(i)))
 		watchers.Go(func() { seen[i].follow(following, h, rng) })
 	}
-	c.torment(t, rand.New(rand.NewSource(seed)))
+	moved := c.torment(t, rand.New(rand.NewSource(seed)))
 	cancel()
 	clients.Wait()
 	c.agree(t, h)
@@ -76,11 +84,21 @@ func (c *cluster) chaos(t *testing.T, seed int64) {
 	watchers.Wait()
 	h.Judge(t, 100)
 	compareSightings(t, seen, h)
+	running(t, c.api, "web", 6, 60*time.Second)
+	for _, name := range c.names {
+		after := containers(t, c, name)
+		for _, one := range before[name] {
+			if !moved[name] && !slices.Contains(after, one) {
+				t.Errorf("%s kept its power and its link, and no longer runs %s", name, one)
+			}
+		}
+	}
 	shoal(t, "delete", "namespace", space)
 }
 
-// torment does one bad thing after the other, and mends each.
-func (c *cluster) torment(t *testing.T, rng *rand.Rand) {
+// torment does one bad thing after the other, and mends each. It returns the machines whose pods had reason to move.
+func (c *cluster) torment(t *testing.T, rng *rand.Rand) (moved map[string]bool) {
+	moved = map[string]bool{}
 	pause := func(least, most time.Duration) { <-time.After(least + time.Duration(rng.Int63n(int64(most-least)))) }
 	deeds := rng.Perm(7)
 	pause(time.Second, 2*time.Second)
@@ -102,10 +120,12 @@ func (c *cluster) torment(t *testing.T, rng *rand.Rand) {
 			pause(time.Second, 5*time.Second)
 			shoal(t, "lab", "thaw", victim)
 		case 2:
+			moved[victim] = true
 			shoal(t, "lab", "kill", victim)
 			pause(time.Second, 3*time.Second)
 			shoal(t, "lab", "start", victim)
 		case 3:
+			moved[victim] = true
 			shoal(t, "lab", "partition", victim+"/"+strings.Join(c.others(victim), ","))
 			pause(2*time.Second, 6*time.Second)
 			shoal(t, "lab", "heal")
@@ -119,6 +139,7 @@ func (c *cluster) torment(t *testing.T, rng *rand.Rand) {
 		}
 		pause(500*time.Millisecond, 1500*time.Millisecond)
 	}
+	return moved
 }
 
 // deaf drops what a machine's neighbours send to one of its ports: they hear it, and it does not hear them.

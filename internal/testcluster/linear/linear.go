@@ -103,8 +103,9 @@ func (h *History) Judge(t testing.TB, least int) {
 	}
 }
 
-// Chaos returns from which seed on histories are to be made, and for how long at least: CHAOS_SEED, else 1, and CHAOS_TIME, else none.
-func Chaos(t testing.TB) (seed int64, span time.Duration) {
+// Chaos returns from which seed on a test is to make histories, and for how long at least: CHAOS_SEED, else 1, and its share of CHAOS_TIME, else
+// none.
+func Chaos(t testing.TB, share float64) (seed int64, span time.Duration) {
 	t.Helper()
 	seed, err := strconv.ParseInt(cmp.Or(os.Getenv("CHAOS_SEED"), "1"), 10, 64)
 	if err != nil {
@@ -113,5 +114,5 @@ func Chaos(t testing.TB) (seed int64, span time.Duration) {
 	if span, err = time.ParseDuration(cmp.Or(os.Getenv("CHAOS_TIME"), "0")); err != nil {
 		t.Fatal("CHAOS_TIME: ", err)
 	}
-	return seed, span
+	return seed, time.Duration(float64(span) * share)
 }

@@ -1,0 +1,264 @@
+package swarm
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+)
+
+// api is a dockerd's, through its socket.
+type api struct{ http *http.Client }
+
+func newAPI(sock string) api {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", sock)
+	}
+	return api{&http.Client{Transport: &http.Transport{DialContext: dial}}}
+}
+
+type object = map[string]any
+
+// call makes a request with in as its JSON body, or as its body if it is a reader, and decodes the answer into out, or copies it if it is a
+// writer.
+func (a api) call(ctx context.Context, method, path string, in, out any) error {
+	body, kind := io.Reader(http.NoBody), ""
+	switch in := in.(type) {
+	case nil:
+	case io.Reader:
+		body, kind = in, "application/x-tar"
+	default:
+		b, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body, kind = bytes.NewReader(b), "application/json"
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://docker/v1.41"+path, body)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", kind)
+	resp, err := a.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= http.StatusMultipleChoices {
+		b, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, bytes.TrimSpace(b))
+	}
+	switch out := out.(type) {
+	case nil:
+		_, err = io.Copy(io.Discard, resp.Body)
+	case io.Writer:
+		_, err = io.Copy(out, resp.Body)
+	default:
+		err = json.NewDecoder(resp.Body).Decode(out)
+	}
+	return err
+}
+
+// form makes one swarm of the machines, all managers.
+func (s *Swarm) form(ctx context.Context) error {
+	first := s.Machines[0]
+	if err := first.call(ctx, "POST", "/swarm/init", object{"ListenAddr": "0.0.0.0:2377", "AdvertiseAddr": first.Addr, "Spec": object{}}, nil); err != nil {
+		return err
+	}
+	var about struct{ JoinTokens struct{ Manager string } }
+	if err := first.call(ctx, "GET", "/swarm", nil, &about); err != nil {
+		return err
+	}
+	for _, m := range s.Machines[1:] {
+		err := m.call(ctx, "POST", "/swarm/join", object{
+			"ListenAddr": "0.0.0.0:2377", "AdvertiseAddr": m.Addr, "RemoteAddrs": []string{first.Addr + ":2377"}, "JoinToken": about.JoinTokens.Manager,
+		}, nil)
+		if err != nil {
+			return err
+		}
+	}
+	return s.Whole(ctx)
+}
+
+// node is a machine as a manager sees it.
+type node struct {
+	ID            string
+	Description   struct{ Hostname string }
+	Status        struct{ State string }
+	ManagerStatus struct {
+		Leader       bool
+		Reachability string
+	}
+}
+
+func (s *Swarm) nodes(ctx context.Context, at *Machine) ([]node, error) {
+	var all []node
+	return all, at.call(ctx, "GET", "/nodes", nil, &all)
+}
+
+// Whole returns when every manager says that all are there and one leads.
+func (s *Swarm) Whole(ctx context.Context) error {
+	return until(ctx, 100*time.Millisecond, func(ctx context.Context) error {
+		for _, m := range s.Machines {
+			all, err := s.nodes(ctx, m)
+			if err != nil {
+				return err
+			}
+			good := 0
+			for _, n := range all {
+				if n.Status.State == "ready" && n.ManagerStatus.Reachability == "reachable" {
+					good++
+				}
+			}
+			if good != len(s.Machines) {
+				return fmt.Errorf("%s sees %d of %d machines", m.Name, good, len(s.Machines))
+			}
+		}
+		return nil
+	})
+}
+
+// Leader returns the machine that leads, and the others.
+func (s *Swarm) Leader(ctx context.Context) (leader *Machine, others []*Machine, err error) {
+	err = until(ctx, 100*time.Millisecond, func(ctx context.Context) error {
+		all, err := s.nodes(ctx, s.Machines[0])
+		if err != nil {
+			return err
+		}
+		leader, others = nil, nil
+		for _, n := range all {
+			for _, m := range s.Machines {
+				switch {
+				case m.Name != n.Description.Hostname:
+				case n.ManagerStatus.Leader:
+					leader = m
+				default:
+					others = append(others, m)
+				}
+			}
+		}
+		if leader == nil {
+			return errors.New("nobody leads")
+		}
+		return nil
+	})
+	return leader, others, err
+}
+
+// Load gives every machine an image, from the file that docker save would write.
+func (s *Swarm) Load(ctx context.Context, file string) error {
+	for _, m := range s.Machines {
+		f, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		err = m.call(ctx, "POST", "/images/load", f, nil)
+		_ = f.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// network is an overlay on which containers find each other by name.
+const network = "shared"
+
+// Serve runs a service of some replicas, which others find under its name.
+func (s *Swarm) Serve(ctx context.Context, name, image string, replicas int, args ...string) error {
+	at := s.Machines[0]
+	if err := at.call(ctx, "POST", "/networks/create", object{"Name": network, "Driver": "overlay", "Attachable": true, "CheckDuplicate": true}, nil); err != nil {
+		return err
+	}
+	return at.call(ctx, "POST", "/services/create", object{
+		"Name": name,
+		"TaskTemplate": object{
+			"ContainerSpec": object{"Image": image, "Args": args}, "Networks": []object{{"Target": network}},
+		},
+		"Mode":         object{"Replicated": object{"Replicas": replicas}},
+		"EndpointSpec": object{"Mode": "dnsrr"}, // its virtual addresses need IPVS, which not every kernel has
+	}, nil)
+}
+
+// Running returns how many replicas of a service run, not counting those on a machine.
+func (s *Swarm) Running(ctx context.Context, at *Machine, service string, but *Machine) (int, error) {
+	var tasks []struct {
+		NodeID, DesiredState string
+		Status               struct{ State string }
+	}
+	filter := url.QueryEscape(fmt.Sprintf(`{"service":[%q]}`, service))
+	if err := at.call(ctx, "GET", "/tasks?filters="+filter, nil, &tasks); err != nil {
+		return 0, err
+	}
+	all, err := s.nodes(ctx, at)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, t := range tasks {
+		for _, one := range all {
+			if t.NodeID == one.ID && t.Status.State == "running" && t.DesiredState == "running" && (but == nil || one.Description.Hostname != but.Name) {
+				n++
+			}
+		}
+	}
+	return n, nil
+}
+
+// AwaitRunning returns when so many run.
+func (s *Swarm) AwaitRunning(ctx context.Context, at *Machine, service string, replicas int, but *Machine) error {
+	return until(ctx, 50*time.Millisecond, func(ctx context.Context) error {
+		n, err := s.Running(ctx, at, service, but)
+		if err == nil && n < replicas {
+			err = fmt.Errorf("%d of %d replicas of %s run", n, replicas, service)
+		}
+		return err
+	})
+}
+
+// Write makes a small object.
+func (m *Machine) Write(ctx context.Context, name string) error {
+	return m.call(ctx, "POST", "/configs/create", object{"Name": name, "Data": []byte("x")}, nil)
+}
+
+// Run starts a container on this machine alone, in the services' network. Wait returns what it said when it has ended.
+func (m *Machine) Run(ctx context.Context, image string, args ...string) (wait func(context.Context) (string, error), err error) {
+	var c struct {
+		ID string `json:"Id"`
+	}
+	err = m.call(ctx, "POST", "/containers/create", object{"Image": image, "Cmd": args, "HostConfig": object{"NetworkMode": network}}, &c)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.call(ctx, "POST", "/containers/"+c.ID+"/start", nil, nil); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) (string, error) {
+		if err := m.call(ctx, "POST", "/containers/"+c.ID+"/wait", nil, nil); err != nil {
+			return "", err
+		}
+		var said bytes.Buffer
+		if err := m.call(ctx, "GET", "/containers/"+c.ID+"/logs?stdout=1", nil, &said); err != nil {
+			return "", err
+		}
+		return unframe(said.Bytes()), m.call(ctx, "DELETE", "/containers/"+c.ID+"?force=1", nil, nil)
+	}, nil
+}
+
+// unframe takes out the headers of eight bytes, a stream and a length, between which the log of a container comes.
+func unframe(b []byte) string {
+	var text []byte
+	for len(b) >= 8 {
+		n := min(int(binary.BigEndian.Uint32(b[4:8])), len(b)-8)
+		text, b = append(text, b[8:8+n]...), b[8+n:]
+	}
+	return string(text)
+}
