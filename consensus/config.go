@@ -60,9 +60,10 @@ type Timing struct {
 
 // Health is what the node's surroundings know about a peer.
 type Health struct {
-	Alive bool          // false: loses its vote as soon as another peer can take it over
-	Zone  string        // voters are spread over zones
-	Disk  time.Duration // how long a write takes to be durable, as the peer's Disk says; zero if unknown or good enough
+	Alive    bool          // false: loses its vote as soon as another peer can take it over
+	Zone     string        // voters are spread over zones
+	Unsteady bool          // alive, but it has not been for long, again and again: gets a vote only if nobody else can
+	Disk     time.Duration // how long a write takes to be durable, as the peer's Disk says; zero if unknown or good enough
 }
 
 // Stream makes and accepts connections that are authenticated, encrypted and used for Raft alone.

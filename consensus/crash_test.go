@@ -20,7 +20,7 @@ func alone(ctx context.Context, dir string) (p *Peer, stop func() error, err err
 	_, trans := raft.NewInmemTransportWithTimeout("p1", 100*time.Millisecond)
 	p = New(Config{
 		ID: "p1", Dir: dir, Transport: trans, Bootstrap: true, HistoryMax: 6, Peers: nobody{},
-		Timing: Timing{Heartbeat: 20 * time.Millisecond, SnapshotEvery: time.Hour, TrailingLogs: 4},
+		Timing: Timing{Heartbeat: 100 * time.Millisecond, SnapshotEvery: time.Hour, TrailingLogs: 4},
 	})
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
@@ -82,12 +82,12 @@ func TestACrashLosesNothingAcknowledged(t *testing.T) {
 					return err
 				}
 			case 6:
-				if err := p.AddPeer(t.Context(), "p2"); err != nil {
+				if err := insist(t.Context(), p, func() error { return p.AddPeer(t.Context(), "p2") }); err != nil {
 					return err
 				}
 				ack("added")
 			case 8:
-				if err := p.RemovePeer(t.Context(), "p2"); err != nil {
+				if err := insist(t.Context(), p, func() error { return p.RemovePeer(t.Context(), "p2") }); err != nil {
 					return err
 				}
 				ack("removed")
@@ -123,7 +123,10 @@ func TestACrashRecoversWhollyOrNotAtAll(t *testing.T) {
 				return err
 			}
 		}
-		if err := errors.Join(p.AddPeer(t.Context(), "p2"), stop()); err != nil {
+		if err := insist(t.Context(), p, func() error { return p.AddPeer(t.Context(), "p2") }); err != nil {
+			return err
+		}
+		if err := stop(); err != nil {
 			return err
 		}
 		ack("lost")

@@ -64,7 +64,7 @@ func plan(servers []raft.Server, health map[PeerID]Health, self PeerID, votersMa
 		return step{do: demote, peer: worst.id, before: best.id}
 	case len(voters) < want && best.id != "":
 		return step{do: promote, peer: best.id, before: best.id}
-	case len(voters) == want && best.id != "" && !sluggish(best) && (sluggish(worst) && worst.id != self || spreads(voters, self, best)):
+	case len(voters) == want && best.id != "" && !sluggish(best) && !best.Unsteady && (sluggish(worst) && worst.id != self || spreads(voters, self, best)):
 		return step{do: promote, peer: best.id, before: best.id}
 	}
 	return step{}
@@ -132,10 +132,11 @@ func inZone(voters []candidate, zone string) int {
 	return n
 }
 
-// better orders replicas: last those whose disk is too slow, first one of the zone with fewest voters, then the faster disk, then
+// better orders replicas: last those that are unsteady, then those whose disk is too slow, first one of the zone with fewest voters, then the faster disk, then
 // the name.
 func better(voters []candidate, a, b candidate) int {
 	return cmp.Or(
+		compareBool(a.Unsteady, b.Unsteady),
 		compareBool(sluggish(a), sluggish(b)),
 		cmp.Compare(inZone(voters, a.Zone), inZone(voters, b.Zone)),
 		cmp.Compare(class(a.Disk), class(b.Disk)),

@@ -11,7 +11,8 @@ import (
 )
 
 // scene reads "a* b c! d?": members in order, * leads; in lower case replicas, in upper case voters; ! is dead, ? is
-// unknown to the health, ~ is a replica that is behind, ^ has a slower disk, _ one that is too slow, and @z says the zone.
+// unknown to the health, ~ is a replica that is behind, = is unsteady, ^ has a slower disk, _ one that is too slow, and @z
+// says the zone.
 func scene(text string) (servers []raft.Server, health map[PeerID]Health, self PeerID, behind map[PeerID]bool) {
 	health, behind = map[PeerID]Health{}, map[PeerID]bool{}
 	for _, f := range strings.Fields(text) {
@@ -29,6 +30,7 @@ func scene(text string) (servers []raft.Server, health map[PeerID]Health, self P
 		if strings.Contains(name, "_") {
 			h.Disk = time.Second
 		}
+		h.Unsteady = strings.Contains(name, "=")
 		if !strings.Contains(name, "?") {
 			health[PeerID(id)] = h
 		}
@@ -57,6 +59,10 @@ func TestPlan(t *testing.T) {
 		{"nor one that lags", "A* b~", "keep"},
 		{"but another in its place", "A* b~ c", "promote c"},
 		{"two of two vote already", "A* B", "keep"},
+		{"one that comes and goes gets a vote last", "A* b= c", "promote c"},
+		{"but before nobody does", "A* b=", "promote b"},
+		{"it takes over from a dead one", "A* B! C d=", "demote b for d"},
+		{"and not from one whose disk is slow", "A* B_ C d=", "keep"},
 		{"three of three", "A* B c", "promote c"},
 		{"three of four", "A* B C d", "keep"},
 		{"four voters of four are one too many", "A* B C D", "demote d"},

@@ -129,7 +129,7 @@ func (g *Gossip) due(now time.Time) ([]member, time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var due []member
-	next := now.Add(time.Hour)
+	next := g.calmLocked(now, now.Add(time.Hour))
 	for name, m := range g.members {
 		switch {
 		case m.busy || m.up && !m.doubted || !m.up && !slices.Contains(g.checkersLocked(name), g.cfg.Name):

@@ -91,7 +91,7 @@ func (g *Gossip) look(ctx context.Context, ml *memberlist.Memberlist, m Member) 
 	case <-heard:
 		cancel()
 		<-tried
-		answer = Accepted
+		answer, err = Accepted, nil
 	case <-ctx.Done():
 		<-tried
 	}

@@ -29,6 +29,8 @@ type Member struct {
 	Meta  map[string]string
 	State State
 	Since time.Time // of State
+	// Unsteady is until when it should not be relied on more than needed, though it is alive: it fell again and again. Else it is zero.
+	Unsteady time.Time
 }
 
 // HostPort is where the member's gossip listens.
@@ -37,7 +39,8 @@ func (m Member) HostPort() string { return net.JoinHostPort(m.Addr, strconv.Itoa
 // member is a Member with what is needed to judge it.
 type member struct {
 	Member
-	up bool // memberlist's word
+	up    bool        // memberlist's word
+	falls []time.Time // when it became Silent or Gone, the last ones
 
 	doubted bool // up, and being looked at until it answers
 	// While not up or doubted: the next try of its machine, the wait after it, and whether one is under way.
@@ -120,7 +123,9 @@ func (g *Gossip) judgeLocked(now time.Time) bool {
 			state = judge(m.State, votes, g.ballots[name][name].Verdict == goodbye, living)
 		}
 		if state != m.State {
+			was := m.State
 			m.State, m.Since, changed = state, now, true
+			m.moved(was, now)
 			g.logState(m)
 		}
 	}

@@ -260,15 +260,16 @@ func (c *cluster) scale(name string, replicas int32) {
 
 // liveness is gossip's opinion, as a test sets it.
 type liveness struct {
-	mu      sync.Mutex
-	state   map[string]api.Liveness
-	since   map[string]time.Time
-	changed chan struct{}
-	next    int
+	mu       sync.Mutex
+	state    map[string]api.Liveness
+	since    map[string]time.Time
+	unsteady map[string]bool
+	changed  chan struct{}
+	next     int
 }
 
 func newLiveness() *liveness {
-	return &liveness{state: map[string]api.Liveness{}, since: map[string]time.Time{}, changed: make(chan struct{})}
+	return &liveness{state: map[string]api.Liveness{}, since: map[string]time.Time{}, unsteady: map[string]bool{}, changed: make(chan struct{})}
 }
 
 func (l *liveness) set(node string, s api.Liveness) {
@@ -292,6 +293,20 @@ func (l *liveness) Since(node string) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.since[node]
+}
+
+func (l *liveness) setUnsteady(node string, is bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unsteady[node] = is
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+func (l *liveness) Unsteady(node string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.unsteady[node]
 }
 
 func (l *liveness) Changed() <-chan struct{} {

@@ -219,3 +219,25 @@ func TestPodsOfADeletedNodeAreRemoved(t *testing.T) {
 		}
 	})
 }
+
+// TestPodsAvoidAnUnsteadyMachine: what is to be placed goes elsewhere while it can, and what is there stays.
+func TestPodsAvoidAnUnsteadyMachine(t *testing.T) {
+	lostNode(t, func(c *cluster) {
+		c.live.setUnsteady("node-0", true)
+		c.pass(time.Second)
+		taints := func() []corev1.Taint { return get[*corev1.Node](c, api.Nodes, "", "node-0").Spec.Taints }
+		if all := taints(); len(all) != 1 || all[0].Effect != corev1.TaintEffectPreferNoSchedule {
+			t.Fatalf("taints %v", all)
+		}
+		c.scale("web", 10)
+		c.pass(10 * time.Second)
+		if n := len(on("node-0", c.pods())); n != 3 || len(c.pods()) != 11 {
+			t.Errorf("%d of %d pods are on it; it had 3", n, len(c.pods()))
+		}
+		c.live.setUnsteady("node-0", false)
+		c.pass(time.Second)
+		if all := taints(); len(all) != 0 {
+			t.Errorf("taints %v", all)
+		}
+	})
+}

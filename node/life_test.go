@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -547,4 +548,39 @@ func TestReplicaThatIsBehindStopsNothing(t *testing.T) {
 			t.Fatalf("held: %+v", held)
 		}
 	})
+}
+
+// TestARuntimeThatHangsHoldsNothingForEver: a call that is never answered is given up, said, and made again.
+func TestARuntimeThatHangsHoldsNothingForEver(t *testing.T) {
+	for _, call := range []fake.Call{fake.StartSandbox, fake.RecordIP, fake.StartContainer, fake.RemovePod} {
+		t.Run(string(call), func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				if call == fake.RemovePod {
+					w.pod("a", nil)
+					w.settle()
+					w.wantRunning("a")
+				}
+				release := w.runtime.Block(call)
+				if call == fake.RemovePod {
+					w.delete("a", 0)
+				} else {
+					w.pod("a", nil)
+				}
+				w.pass(runtimePatience + 5*time.Second)
+				events, err := w.api.List(w.t.Context(), api.Events, client.ListOptions{Namespace: "default"})
+				if err != nil || !slices.ContainsFunc(events.Items, func(o api.Object) bool {
+					return strings.Contains(o.(*corev1.Event).Message, "has not answered for 2m0s")
+				}) {
+					t.Errorf("nobody says so: %v", err)
+				}
+				release()
+				w.pass(time.Minute)
+				if call == fake.RemovePod {
+					w.wantNothing()
+				} else {
+					w.wantRunning("a")
+				}
+			})
+		})
+	}
 }

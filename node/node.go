@@ -91,6 +91,7 @@ func New(c Config) *Node {
 	if c.DNS.Domain == "" {
 		c.DNS.Domain = "cluster.local"
 	}
+	c.Runtime = patient{c.Runtime}
 	n := &Node{
 		cfg: c, log: c.Log.With("component", "node"), host: host{ips: c.Machine.Addresses},
 		notReady: "container runtime is not ready", changed: make(chan struct{}), poke: make(chan struct{}, 1),

@@ -65,11 +65,14 @@ func (c statusCmd) Run(ctx context.Context, g *Globals, std streams) error {
 		return err
 	}
 	roles := map[string]int{}
-	var away, disks []string
+	var away, unsteady, disks []string
 	for _, p := range list.Peers {
 		roles[p.Role]++
 		if p.Disk != "" {
 			disks = append(disks, fmt.Sprintf("%s (%s)", p.Name, p.Disk))
+		}
+		if p.Unsteady != nil {
+			unsteady = append(unsteady, fmt.Sprintf("%s (for another %s)", p.Name, duration.HumanDuration(time.Until(*p.Unsteady))))
 		}
 		if p.State != api.Alive {
 			away = append(away, fmt.Sprintf("%s (%s)", p.Name, p.State))
@@ -80,6 +83,9 @@ func (c statusCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	fmt.Fprintf(std.out, "Peers:   %d, %d of them voters\n", len(list.Peers), roles[api.RoleVoter]+roles[api.RoleMaster])
 	if len(away) > 0 {
 		fmt.Fprintf(std.out, "Away:    %s\n", strings.Join(away, ", "))
+	}
+	if len(unsteady) > 0 {
+		fmt.Fprintf(std.out, "Unsteady, so pods avoid them: %s\n", strings.Join(unsteady, ", "))
 	}
 	if len(disks) > 0 {
 		fmt.Fprintf(std.out, "Disks:   slow or full: %s\n", strings.Join(disks, ", "))

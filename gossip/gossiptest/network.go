@@ -126,7 +126,7 @@ func (n *Network) lost(packets int) bool {
 }
 
 // connect is whether a connection is made before done, as gossip's sockets make one: by up to four tries side by side.
-func (n *Network) connect(done <-chan struct{}) bool {
+func connect[T any](n *Network, done <-chan T) bool {
 	const again = 50 * time.Millisecond
 	for range 4 {
 		if !n.lost(2) { // to and fro
@@ -186,7 +186,7 @@ func (m *Machine) reach(addr string) (*Machine, power) {
 // Answers is gossip.Config.Answers for the peer on m.
 func (m *Machine) Answers(ctx context.Context, addr string) (gossip.Answer, error) {
 	_, p := m.reach(addr)
-	if !m.net.connect(ctx.Done()) {
+	if !connect(m.net, ctx.Done()) {
 		return gossip.NoAnswer, nil
 	}
 	switch p {
@@ -243,14 +243,17 @@ func (m *Machine) DialAddressTimeout(a memberlist.Address, timeout time.Duration
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: fmt.Errorf("%s: %w", a.Addr, err)}
 	}
 	began := time.Now()
-	late := make(chan struct{})
-	defer time.AfterFunc(timeout, func() { close(late) }).Stop()
+	late := time.NewTimer(timeout)
+	defer late.Stop()
 	d, p := m.reach(a.Addr)
-	if p == off || m.is(frozen) || !m.net.connect(late) {
+	if p == off || m.is(frozen) {
 		select {
-		case <-late:
+		case <-late.C:
 		case <-m.down:
 		}
+		return failed(context.DeadlineExceeded)
+	}
+	if !connect(m.net, late.C) {
 		return failed(context.DeadlineExceeded)
 	}
 	if p == stopped {

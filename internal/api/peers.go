@@ -27,7 +27,9 @@ type PeerStatus struct {
 	Since   time.Time `json:"since"`
 	Version string    `json:"version,omitempty"`
 	Zone    string    `json:"zone,omitempty"`
-	Disk    string    `json:"disk,omitempty"` // what is wrong with it: how long a write takes when that is too long, or why there are none
+	// Unsteady is until when the peer is relied on only where it must be, though it is alive: it fell again and again.
+	Unsteady *time.Time `json:"unsteady,omitempty"`
+	Disk     string     `json:"disk,omitempty"` // what is wrong with it: how long a write takes when that is too long, or why there are none
 }
 
 // NoVote is part of what a peer answers who would have to ask others for an administrator and would not be believed: whoever

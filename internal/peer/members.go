@@ -42,6 +42,12 @@ func (l liveness) Since(node string) time.Time {
 	return m.Since
 }
 
+// Unsteady reports that the node's machine is there, and was not too often lately.
+func (l liveness) Unsteady(node string) bool {
+	m, _ := l.p.gossip.Member(node)
+	return !m.Unsteady.IsZero()
+}
+
 // Liveness returns what gossip believes of a peer. A peer does not doubt itself.
 func (p *Peer) Liveness(name string) api.Liveness {
 	if name == p.cfg.Name {
@@ -60,10 +66,14 @@ func (p *Peer) members() []api.PeerStatus {
 		}
 	}
 	for _, m := range p.gossip.Members() {
-		all[m.Name] = api.PeerStatus{
+		s := api.PeerStatus{
 			Name: m.Name, Address: m.Addr, API: "https://" + apiAddress(m), State: p.Liveness(m.Name), Since: m.Since,
 			Version: m.Meta[metaVersion], Zone: m.Meta[metaZone], Disk: m.Meta[metaDisk],
 		}
+		if !m.Unsteady.IsZero() {
+			s.Unsteady = &m.Unsteady
+		}
+		all[m.Name] = s
 	}
 	self := all[p.cfg.Name]
 	self.Name, self.Address, self.API, self.State = p.cfg.Name, p.advertise.String(), "https://"+p.address(), api.Alive
@@ -112,7 +122,9 @@ func (p *Peer) health() map[consensus.PeerID]consensus.Health {
 		if err != nil {
 			disk = time.Hour // it says why there are no writes
 		}
-		all[peerID(m.Name)] = consensus.Health{Alive: s == api.Alive || s == api.Suspect || s == api.Unknown, Zone: m.Meta[metaZone], Disk: disk}
+		all[peerID(m.Name)] = consensus.Health{
+			Alive: s == api.Alive || s == api.Suspect || s == api.Unknown, Unsteady: !m.Unsteady.IsZero(), Zone: m.Meta[metaZone], Disk: disk,
+		}
 	}
 	disk, _ := p.raft.Disk()
 	all[peerID(p.cfg.Name)] = consensus.Health{Alive: true, Zone: p.cfg.Zone, Disk: disk}

@@ -28,6 +28,12 @@ type nodeLifecycle struct {
 // sinceTeller is what a Liveness may also know: since when it believes what it believes.
 type sinceTeller interface{ Since(node string) time.Time }
 
+// steadyTeller is what a Liveness may also know: that a machine is there, and was not too often lately.
+type steadyTeller interface{ Unsteady(node string) bool }
+
+// taintUnsteady has pods avoid a Node that comes and goes, as long as others have room.
+const taintUnsteady = "shoal/unsteady"
+
 const (
 	nodeLifecycleName = "node-controller"
 	reasonUnknown     = "NodeStatusUnknown"
@@ -192,8 +198,11 @@ func (l *nodeLifecycle) restore(ctx context.Context, n *corev1.Node) error {
 		notReady = true
 	}
 	want := slices.DeleteFunc(slices.Clone(n.Spec.Taints), func(t corev1.Taint) bool {
-		return t.Key == corev1.TaintNodeUnreachable || t.Key == corev1.TaintNodeNotReady && !notReady
+		return t.Key == corev1.TaintNodeUnreachable || t.Key == taintUnsteady || t.Key == corev1.TaintNodeNotReady && !notReady
 	})
+	if s, ok := l.Liveness.(steadyTeller); ok && s.Unsteady(n.Name) {
+		want = append(want, corev1.Taint{Key: taintUnsteady, Effect: corev1.TaintEffectPreferNoSchedule})
+	}
 	if notReady && !slices.ContainsFunc(want, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeNotReady }) {
 		want = append(want, corev1.Taint{Key: corev1.TaintNodeNotReady, Effect: corev1.TaintEffectNoSchedule})
 	}
