@@ -35,17 +35,22 @@ type candidate struct {
 // plan returns the one step that brings the voters nearer to what they should be. It is pure. behind holds replicas that
 // did not catch up just now.
 //
-// As many should vote as votersFor says. A dead voter loses its vote once a living replica can have it, and before that
+// As many should vote as votersFor says of all members; but of those that live, down to three: so five peers that die one after the other are not
+// outvoted by the dead before only one is left. A dead voter loses its vote once a living replica can have it, and before that
 // replica gets it. Nothing is done that would leave fewer living voters than a majority. A replica takes the place of a voter
 // whose disk is too slow. Voters are spread over zones: a replica of a zone without a voter takes the place of one of two
 // voters in one zone. The leader keeps its vote.
 func plan(servers []raft.Server, health map[PeerID]Health, self PeerID, votersMax int, behind map[PeerID]bool) step {
 	var voters, replicas []candidate
+	living := 0
 	for _, s := range servers {
 		h, known := health[PeerID(s.ID)]
 		c := candidate{id: PeerID(s.ID), votes: s.Suffrage == raft.Voter, known: known, Health: h}
 		if c.id == self || health == nil {
 			c.Alive, c.known = true, true
+		}
+		if !dead(c) {
+			living++
 		}
 		switch {
 		case c.votes:
@@ -55,6 +60,9 @@ func plan(servers []raft.Server, health map[PeerID]Health, self PeerID, votersMa
 		}
 	}
 	want := votersFor(len(servers), votersMax)
+	if want > few {
+		want = max(few, votersFor(living, want))
+	}
 	best := pick(replicas, func(a, b candidate) int { return better(voters, a, b) })
 	worst := pick(voters, func(a, b candidate) int { return worse(voters, self, a, b) })
 	switch {
@@ -82,6 +90,9 @@ func faster(servers []raft.Server, health map[PeerID]Health, self PeerID) PeerID
 	}
 	return ""
 }
+
+// few is how many voters there are left when members die: with two of three alive, both must agree, as they would if only the two voted.
+const few = 3
 
 // votersFor returns how many of n members should vote: an odd number, except that two of two do, so that what is
 // acknowledged is on both disks.

@@ -136,3 +136,37 @@ func TestAwaitVoter(t *testing.T) {
 		}
 	})
 }
+
+// TestFiveDieOneAfterTheOtherUntilTwoAreLeft: each loss is repaired before the next one, though nobody is there to replace the dead.
+func TestFiveDieOneAfterTheOtherUntilTwoAreLeft(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newCluster(t, 5, nil)
+		c.put("a", "0")
+		var dead []PeerID
+		for living := 4; living >= 2; living-- {
+			victim := c.master().cfg.ID // the hardest one
+			c.kill(victim)
+			dead = append(dead, victim)
+			began := time.Now()
+			c.until("as many vote as should", func() bool {
+				m := c.master()
+				if m == nil {
+					return false
+				}
+				s := m.Status()
+				return len(s.Voters) == 3 && (living == 2 || !slices.ContainsFunc(dead, func(id PeerID) bool { return slices.Contains(s.Voters, id) }))
+			})
+			if took := time.Since(began); took > 10*time.Second {
+				t.Errorf("with %d left the repair took %v", living, took)
+			}
+			c.put("a", fmt.Sprint(living))
+		}
+		c.heal()
+		for _, id := range dead {
+			c.start(id, false)
+		}
+		c.voters(5)
+		c.put("a", "5")
+		c.same()
+	})
+}

@@ -52,6 +52,17 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+func TestVotesOfANewerPeerAreLeftOut(t *testing.T) {
+	known := vote{Voter: "a", Subject: "b", Seq: 2, Verdict: refused}
+	votes, err := decodeVotes(encodeVotes([]vote{{Voter: "a", Subject: "c", Seq: 3, Verdict: "what comes later"}, known}))
+	if diff := cmp.Diff([]vote{known}, votes); err != nil || diff != "" {
+		t.Errorf("%v %s", err, diff)
+	}
+	if votes, err := decodeVotes(encodeVotes([]vote{known, {Voter: "a", Subject: "a", Seq: 4, Verdict: refused}})); err == nil {
+		t.Errorf("what makes no sense became %v", votes)
+	}
+}
+
 func TestVotesOfOneVoterCountInTheirOrder(t *testing.T) {
 	b := ballots{}
 	late := vote{Voter: "a", Subject: "b", Seq: 2, Verdict: reachable}

@@ -79,12 +79,13 @@ func encodeVotes(votes []vote) []byte {
 	return data
 }
 
+// decodeVotes leaves out verdicts that it does not know: a newer peer's.
 func decodeVotes(data []byte) ([]vote, error) {
-	var votes []vote
-	if err := json.Unmarshal(data, &votes); err != nil {
+	var all, votes []vote
+	if err := json.Unmarshal(data, &all); err != nil {
 		return nil, fmt.Errorf("decode votes: %w", err)
 	}
-	for _, v := range votes {
+	for _, v := range all {
 		ok := v.Voter != "" && v.Subject != ""
 		switch v.Verdict {
 		case withdrawn:
@@ -93,11 +94,12 @@ func decodeVotes(data []byte) ([]vote, error) {
 		case goodbye:
 			ok = ok && v.Voter == v.Subject
 		default:
-			ok = false
+			continue
 		}
 		if !ok {
 			return nil, fmt.Errorf("decode votes: %+v makes no sense", v)
 		}
+		votes = append(votes, v)
 	}
 	return votes, nil
 }
