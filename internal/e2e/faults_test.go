@@ -295,22 +295,26 @@ func (w *writer) stop() []string {
 	return w.acked
 }
 
-// noneLost checks that every acknowledged write is there, at every peer.
+// noneLost checks that every acknowledged write is there, at every peer; at one that lags, and answers with what it has, as soon as it does not.
 func noneLost(t *testing.T, c *cluster, acked []string) {
 	t.Helper()
 	for _, name := range c.names {
-		list, err := clientFor(t, name).List(t.Context(), api.ConfigMaps, client.ListOptions{Namespace: "default"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		there := map[string]bool{}
-		for _, o := range list.Items {
-			there[o.GetName()] = true
-		}
-		for _, a := range acked {
-			if !there[a] {
-				t.Errorf("%s was acknowledged and is not at %s", a, name)
+		at := clientFor(t, name)
+		within(t, 60*time.Second, name+" has every acknowledged write", func(ctx context.Context) error {
+			list, err := at.List(ctx, api.ConfigMaps, client.ListOptions{Namespace: "default"})
+			if err != nil {
+				return err
 			}
-		}
+			there := map[string]bool{}
+			for _, o := range list.Items {
+				there[o.GetName()] = true
+			}
+			for _, a := range acked {
+				if !there[a] {
+					return fmt.Errorf("%s was acknowledged and is not there", a)
+				}
+			}
+			return nil
+		})
 	}
 }
