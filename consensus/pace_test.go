@@ -139,3 +139,32 @@ func TestAFullDisk(t *testing.T) {
 		}
 	})
 }
+
+// TestWhoHadNoRoomCatchesUpSoon: however long its disk was full.
+func TestWhoHadNoRoomCatchesUpSoon(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		disks := slowDisks{}
+		c := newCluster(t, 3, func(cfg *Config) {
+			disks.use(cfg)
+			cfg.Timing = slow4
+		})
+		c.put("a", "before")
+		c.same()
+		victim := PeerID("p3")
+		if c.master().cfg.ID == victim {
+			victim = "p2"
+		}
+		disks[victim].Store(-1)
+		for i := range 120 {
+			c.put("a", fmt.Sprint(i))
+			rest(t.Context(), time.Second)
+		}
+		disks[victim].Store(0)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*noRoomRest)
+		defer cancel()
+		if err := c.peer(victim).fsm.applied.Wait(ctx, c.master().fsm.applied.Value()); err != nil {
+			t.Errorf("it does not have everything a moment after there is room: %v", err)
+		}
+		c.same()
+	})
+}

@@ -20,7 +20,7 @@ func (p *Peer) Run(ctx context.Context) error {
 	if p.cfg.Transport == nil {
 		w = newTransport(p.cfg, p.cfg.Stream)
 	}
-	p.trans = matched{w}
+	p.trans = matched{w, ctx.Done()}
 	notify := make(chan bool, 1)
 	r, err := p.open(notify)
 	if err != nil {
