@@ -48,7 +48,7 @@ chaos: build images ## histories of calls under faults, a fifth of CHAOS_TIME (1
 	CHAOS_TIME=$${CHAOS_TIME:-10m} $(GO) test -tags e2e -count=1 -timeout 0 -v -run '^TestHistoriesThroughTheAPI$$' ./internal/e2e/ | tee -a build/chaos.log | grep -vE '=== RUN|^ *time='
 
 loss: build images ## LOSS_TIME (1h) with LOSS_PERCENT (2) of all packets lost and all cores busy: who is taken for dead (needs root)
-	LOSS_TIME=$${LOSS_TIME:-1h} $(GO) test -tags e2e -count=1 -timeout 0 -v -run '^TestLossAndBusyCoresKillNobody$$' ./internal/e2e/ | tee build/loss.log | grep -E 'FIGURES|^(---|ok|FAIL|PASS)'
+	LOSS_TIME=$${LOSS_TIME:-1h} $(GO) test -tags e2e -count=1 -timeout 0 -v -run '^TestLossAndBusyCoresKillNobody$$' ./internal/e2e/ | tee build/loss.log | grep -aE 'FIGURES|^(---|ok|FAIL|PASS)'
 
 compare: build images tools ## beside etcd: creates, gets, lists and watches with the same clients (needs root)
 	SHOAL_COMPARE=full $(GO) test -tags e2e -count=1 -timeout 30m -v -run '^TestBesideEtcd$$' ./internal/e2e/ | grep -E 'FIGURES|^(---|ok|FAIL|PASS)'

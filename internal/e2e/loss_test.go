@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -65,6 +66,15 @@ func TestLossAndBusyCoresKillNobody(t *testing.T) {
 		t.Errorf("%s is Master in the place of %s", now, first)
 	}
 	noneLost(t, c, acked)
+	// A death that is one is seen, in the words that were looked for.
+	victim, watcher := c.others(first)[0], c.others(first)[1]
+	shoal(t, "lab", "kill", victim)
+	within(t, 20*time.Second, watcher+" misses "+victim, func(context.Context) error {
+		if !awayLine.MatchString(peerLog(t, watcher)[said[watcher]:]) {
+			return errNotYet
+		}
+		return nil
+	})
 }
 
 var awayLine = regexp.MustCompile(`msg="member does not answer" .*state=(Silent|Gone)`)

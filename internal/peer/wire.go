@@ -35,8 +35,8 @@ func (p *Peer) wire(ctx context.Context) error {
 		Health: p.health, HealthChanged: p.gossip.Changed, Lead: p.lead, VotersMax: p.cfg.Raft.Voters, HistoryMax: historyMax,
 		Timing: consensus.Timing{
 			Heartbeat: p.cfg.Raft.HeartbeatTimeout, Election: p.cfg.Raft.ElectionTimeout, Commit: p.cfg.Raft.CommitTimeout,
-			// Raft pauses between a tenth and a fifth of it from one heartbeat to the next. A Master may miss some and stay, and is
-			// replaced at the first if gossip calls its machine ill, which takes gossip about as long.
+			// Raft pauses between a tenth and a fifth of it from one heartbeat to the next. A Master may miss some and stay; one
+			// that gossip calls ill is asked before it is replaced, but not after it has missed the first.
 			Lease: p.cfg.Raft.HeartbeatTimeout * 3 / 10, Ill: p.cfg.Raft.HeartbeatTimeout * 21 / 100,
 		},
 		Log: p.log,
