@@ -53,22 +53,6 @@ func (p *Peer) RemovePeer(ctx context.Context, id PeerID) error {
 	return nil
 }
 
-// TransferLeadership makes the most up to date other voter the Master. An error means that this peer still is, or never
-// was.
-func (p *Peer) TransferLeadership(ctx context.Context) error {
-	r := p.raft.Load()
-	if r == nil || r.State() != raft.Leader {
-		return ErrNotMaster
-	}
-	if err := p.await(ctx, (*raft.Raft).LeadershipTransfer); err != nil {
-		if errors.Is(err, raft.ErrNotLeader) || errors.Is(err, ErrNotMaster) {
-			return ErrNotMaster
-		}
-		return fmt.Errorf("hand leadership over: %w", err)
-	}
-	return nil
-}
-
 // alter changes the membership, one change at a time.
 func (p *Peer) alter(ctx context.Context, f func(*raft.Raft) raft.Future) error {
 	if p.term.Load() == 0 {

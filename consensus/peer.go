@@ -39,6 +39,7 @@ type Peer struct {
 	bids     bids
 	stalled  signal        // a write of the log takes too long
 	resigned atomic.Uint64 // the newest term whose Master wants to be replaced
+	handed   atomic.Uint64 // the newest term in which this peer has tried to hand leadership over
 }
 
 // New returns a peer that does nothing until Run.

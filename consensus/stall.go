@@ -27,17 +27,7 @@ func (p *Peer) standBack(ctx context.Context, term uint64) {
 			return
 		}
 		p.cfg.Log.Error("gives up being Master", "term", term, "err", errStalled)
-		one, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.Timing.Call) // the term may end meanwhile
-		var told sync.WaitGroup
-		for _, id := range p.others() {
-			told.Go(func() {
-				if _, err := p.call(one, id, methodResign, term); err != nil {
-					p.cfg.Log.Debug("resign", "to", string(id), "err", err)
-				}
-			})
-		}
-		told.Wait()
-		cancel()
+		p.resign(context.WithoutCancel(ctx), term) // the term may end meanwhile
 	}
 }
 
@@ -49,6 +39,21 @@ func (p *Peer) untilStalled(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
+}
+
+// resign asks the others to replace this Master, and returns when they have answered or had the time to.
+func (p *Peer) resign(ctx context.Context, term uint64) {
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timing.Call)
+	defer cancel()
+	var told sync.WaitGroup
+	for _, id := range p.others() {
+		told.Go(func() {
+			if _, err := p.call(ctx, id, methodResign, term); err != nil {
+				p.cfg.Log.Debug("resign", "to", string(id), "err", err)
+			}
+		})
+	}
+	told.Wait()
 }
 
 // resigns notes that the Master of a term wants to be replaced.

@@ -47,7 +47,7 @@ func (p *Peer) keepVoters(ctx context.Context) error {
 		}
 		if to := faster(p.members(), health, p.cfg.ID); s.do == keep && to != "" {
 			p.cfg.Log.Warn("hands leadership over: this disk is too slow", "to", string(to), "took", health[p.cfg.ID].Disk)
-			if err := p.handOver(ctx, to); err == nil {
+			if err := p.transferTo(ctx, to); err == nil {
 				return nil
 			}
 			behind[to] = true // try again
@@ -68,13 +68,6 @@ func (p *Peer) keepVoters(ctx context.Context) error {
 		clear(behind)
 	}
 	return nil
-}
-
-// handOver makes one other voter the Master.
-func (p *Peer) handOver(ctx context.Context, to PeerID) error {
-	return p.await(ctx, func(r *raft.Raft) raft.Future {
-		return r.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(to))
-	})
 }
 
 // caughtUp waits until a replica has applied what this peer has.
