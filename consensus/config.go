@@ -47,9 +47,10 @@ type Config struct {
 // Timing of Raft; zero values are replaced by the defaults given.
 type Timing struct {
 	Heartbeat time.Duration // silence of the leader after which a follower stands for election, up to twice this; 1 s
-	Election  time.Duration // a candidate's patience; as Heartbeat
-	Lease     time.Duration // silence of a majority after which a leader steps down, at most Heartbeat; half of it
-	Ill       time.Duration // silence after which a leader whose machine is known to be ill is not asked before it is replaced, above Heartbeat/5; as Lease
+	Election  time.Duration // a candidate's patience, and that of one who hands leadership over; as Heartbeat
+	Beat      time.Duration // a leader's pause between heartbeats, up to twice this; a tenth of Heartbeat
+	Lease     time.Duration // silence of a majority after which a leader steps down, above 2*Beat and at most Heartbeat; half of it
+	Ill       time.Duration // silence after which a leader whose machine is known to be ill is not asked before it is replaced, above 2*Beat; as Lease
 	Commit    time.Duration // followers hear of commits at least this often; 250 ms
 	Call      time.Duration // patience for one answer of another peer; 2 s
 
@@ -86,6 +87,7 @@ func (c Config) withDefaults() Config {
 	t := &c.Timing
 	def(&t.Heartbeat, time.Second)
 	def(&t.Election, t.Heartbeat)
+	def(&t.Beat, t.Heartbeat/10)
 	def(&t.Lease, t.Heartbeat/2)
 	def(&t.Ill, t.Lease)
 	def(&t.Commit, 250*time.Millisecond)

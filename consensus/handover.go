@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
+	"sync"
 
 	"github.com/hashicorp/raft"
 )
@@ -30,7 +30,7 @@ func (p *Peer) handOver(ctx context.Context, transfer func(*raft.Raft) raft.Futu
 	if r == nil || r.State() != raft.Leader {
 		return ErrNotMaster
 	}
-	err := p.pass(ctx, r, func() error { return p.await(ctx, transfer) })
+	err := p.pass(ctx, r, func(ctx context.Context) error { return p.await(ctx, transfer) })
 	if errors.Is(err, raft.ErrNotLeader) || errors.Is(err, ErrNotMaster) {
 		return ErrNotMaster
 	}
@@ -43,14 +43,18 @@ func (p *Peer) handOver(ctx context.Context, transfer func(*raft.Raft) raft.Futu
 // pass makes another voter the Master: by Raft's transfer, which brings what is on its way to an end, but only once a term. After a
 // transfer to a follower that hangs in a call, Raft 1.8 leaves what it asked of that follower's loop in a channel of one place, and the next
 // transfer waits for that place for ever when the loop ends. So from then on the others are asked to replace this Master, whoever can.
-func (p *Peer) pass(ctx context.Context, r *raft.Raft, transfer func() error) error {
+func (p *Peer) pass(ctx context.Context, r *raft.Raft, transfer func(context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, p.cfg.Timing.Election, errKept)
+	var told sync.WaitGroup
+	defer func() {
+		cancel()
+		told.Wait()
+	}()
 	term := r.CurrentTerm()
 	if p.handed.Swap(term) != term {
-		return transfer()
+		return transfer(ctx)
 	}
-	p.resign(ctx, term)
-	late := time.NewTimer(p.cfg.Timing.Election)
-	defer late.Stop()
+	told.Go(func() { p.resign(ctx, term) }) // a voter that never answers holds nobody up
 	for {
 		changed := p.Changed()
 		if r.State() != raft.Leader || r.CurrentTerm() != term {
@@ -58,8 +62,20 @@ func (p *Peer) pass(ctx context.Context, r *raft.Raft, transfer func() error) er
 		}
 		select {
 		case <-changed:
-		case <-late.C:
-			return errKept
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// handedOver is a transfer of a peer that stops: Raft gives up what it has not answered by then.
+func handedOver(r *raft.Raft) func(context.Context) error {
+	return func(ctx context.Context) error {
+		done := make(chan error, 1)
+		go func() { done <- r.LeadershipTransfer().Error() }()
+		select {
+		case err := <-done:
+			return err
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

@@ -10,7 +10,7 @@ import (
 func TestHandingOverInVainLeavesNothingBehind(t *testing.T) {
 	for range 8 {
 		bubble(t, func(t *testing.T) {
-			c := newCluster(t, 3, nil)
+			c := newCluster(t, 3, func(cfg *Config) { cfg.Timing = Timing{Heartbeat: 200 * time.Millisecond, Election: 2 * time.Second} })
 			first := c.master()
 			away := first.others()[0]
 			c.mu.Lock()

@@ -12,6 +12,9 @@ import (
 // learn of an ill machine within milliseconds of one another.
 const stagger = 100 * time.Millisecond
 
+// beats is how many heartbeats Raft sends in the patience it is told, if each pause is the shortest; the longest is twice that.
+const beats = 10
+
 // hurry lets elections begin early. Heartbeats are rare, because they are most of what an idle cluster costs, and so a
 // follower's own patience with a silent Master is long. When those around know that the Master's machine is not well, nobody
 // waits for that: if it does not answer, either, and with the consent of a majority, the first of the
@@ -33,10 +36,10 @@ func (p *Peer) hurry(ctx context.Context) error {
 			began = time.Now()
 		}
 		h := p.haste(began)
-		if h.patience == calm {
+		if h.patience >= calm {
 			began = time.Time{}
 		}
-		if again := stood.Add(p.cfg.Timing.Ill); h.stand && h.at.Before(again) {
+		if again := stood.Add(p.cfg.Timing.Ill / 2); h.stand && h.at.Before(again) {
 			h.at = again
 		}
 		var due <-chan time.Time
@@ -52,7 +55,7 @@ func (p *Peer) hurry(ctx context.Context) error {
 			if h.stand {
 				p.bid(ctx)
 				stood = time.Now()
-				due = time.After(p.cfg.Timing.Ill)
+				due = time.After(p.cfg.Timing.Ill / 2)
 			}
 		}
 		select {
@@ -67,7 +70,7 @@ func (p *Peer) hurry(ctx context.Context) error {
 
 // haste is what a peer does about a silent Master, from a moment on.
 type haste struct {
-	patience time.Duration // how long it bears the silence
+	patience time.Duration // how long it bears the silence, or what makes its heartbeats as rare as they should be when it leads
 	stand    bool          // it stands for election itself
 	at       time.Time
 }
@@ -80,7 +83,9 @@ func (p *Peer) haste(began time.Time) haste {
 	state := r.State()
 	_, failed := p.Disk()
 	switch {
-	case place < 0 || state == raft.Leader || failed != nil: // who cannot write should not lead
+	case state == raft.Leader:
+		return haste{patience: beats * p.cfg.Timing.Beat, at: began}
+	case place < 0 || failed != nil: // who cannot write should not lead
 		return calm
 	case state == raft.Candidate || len(line) == 1:
 		return short

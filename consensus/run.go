@@ -65,7 +65,7 @@ func (p *Peer) Run(ctx context.Context) error {
 func (p *Peer) leave(ctx context.Context, r *raft.Raft) error {
 	idle := p.inflight.close()
 	if r.State() == raft.Leader && len(p.others()) > 0 {
-		if err := p.pass(ctx, r, func() error { return r.LeadershipTransfer().Error() }); err != nil {
+		if err := p.pass(ctx, r, handedOver(r)); err != nil {
 			p.cfg.Log.Info("leadership not handed over", "err", err)
 		}
 	}
