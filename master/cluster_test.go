@@ -24,7 +24,7 @@ import (
 )
 
 // cluster is a registry with Masters that come and go, and Nodes whose peers do what peers do. It lives in a synctest
-// bubble: settle returns when everybody has nothing left to do, and time moves only when a test waits.
+// bubble: settle returns when everybody has nothing left to do, and time moves only then and when a test waits.
 type cluster struct {
 	*testing.T
 	*registry.Registry
@@ -65,8 +65,14 @@ func (c *cluster) rev() uint64 { return uint64(c.log.Store().Rev()) }
 // lead makes a Master for a term, which c.stop ends.
 func (c *cluster) lead(term uint64) {
 	c.Helper()
+	c.leadAs(term, c.Registry)
+}
+
+// leadAs makes one that reads and writes through by.
+func (c *cluster) leadAs(term uint64, by client.Interface) {
+	c.Helper()
 	m := master.New(master.Config{
-		Client: c.Registry, Liveness: c.live, PodCIDR: registrytest.PodCIDR, ServiceCIDR: registrytest.ServiceCIDR,
+		Client: by, Liveness: c.live, PodCIDR: registrytest.PodCIDR, ServiceCIDR: registrytest.ServiceCIDR,
 		CA: []byte(testCA), EvictionGrace: evictionGrace, AgentGrace: agentGrace, Detector: &c.detector,
 	})
 	c.stop = c.background("lead", func(ctx context.Context) error { return m.Lead(ctx, term) })
@@ -87,7 +93,11 @@ func (c *cluster) background(what string, f func(context.Context) error) func() 
 	return stop
 }
 
-func (c *cluster) settle() { synctest.Wait() }
+// settle lets what can be done be done. Two writers of one object may conflict; then the loser tries again after a few milliseconds.
+func (c *cluster) settle() {
+	synctest.Wait()
+	c.pass(50 * time.Millisecond)
+}
 
 // pass lets d go by.
 func (c *cluster) pass(d time.Duration) {
