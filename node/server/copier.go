@@ -67,9 +67,12 @@ func filesOnce(path string) (list []*os.File, settled bool, err error) {
 		}
 	}
 	slices.Sort(numbers)
-	first, err := os.Stat(path)
+	first, err := os.Open(path) // while it is open, its number is no other file's
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, false, err
+	}
+	if err == nil {
+		defer first.Close()
 	}
 	for _, i := range slices.Compact(numbers) {
 		name := path
@@ -90,12 +93,15 @@ func filesOnce(path string) (list []*os.File, settled bool, err error) {
 		}
 		list = append(list, f)
 	}
-	last, err := os.Stat(path)
+	last, err := os.Open(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		closeAll(list)
 		return nil, false, err
 	}
-	return list, first == nil && last == nil || first != nil && last != nil && os.SameFile(first, last), nil
+	if err == nil {
+		defer last.Close()
+	}
+	return list, first == nil && last == nil || first != nil && last != nil && sameFile(first, last), nil
 }
 
 func sameFile(a, b *os.File) bool {
