@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: build deps images tools faults faults-of-swarm chaos loss compare demo test unit cluster e2e bench fuzz lint install clean help
+.PHONY: build deps images tools before faults faults-of-swarm chaos loss compare demo test unit cluster e2e bench fuzz lint install clean help
 
 build: ## build bin/shoal
 	@mkdir -p bin
@@ -33,6 +33,12 @@ cluster: ## the tests that race: store, consensus and whole clusters in one proc
 tools: ## the kubectls, the Helm and the etcd that the tests judge by
 	@./.ci/tools
 
+# The release before, or as long as there is none, what main was some steps ago.
+BEFORE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list --max-count=16 HEAD | tail -1)
+
+before: ## build the commit BEFORE, which the test of upgrades begins with
+	@./.ci/before $(BEFORE)
+
 FAULT_RUNS ?= 10
 
 faults: build images ## the six faults, FAULT_RUNS (10) times each, with figures; all that is said is in build/faults.log (needs root)
@@ -53,7 +59,7 @@ loss: build images ## LOSS_TIME (1h) with LOSS_PERCENT (2) of all packets lost a
 compare: build images tools ## beside etcd: creates, gets, lists and watches with the same clients (needs root)
 	SHOAL_COMPARE=full $(GO) test -tags e2e -count=1 -timeout 30m -v -run '^TestBesideEtcd$$' ./internal/e2e/ | grep -E 'FIGURES|^(---|ok|FAIL|PASS)'
 
-e2e: build images tools ## real processes, containers and packets (needs root)
+e2e: build images tools before ## real processes, containers and packets (needs root)
 	$(GO) test -tags e2e -count=1 -timeout 30m ./internal/e2e/...
 
 bench: ## the standing benchmarks

@@ -68,12 +68,12 @@ func (c *cluster) lead(term uint64) {
 	c.leadAs(term, c.Registry)
 }
 
-// leadAs makes one that reads and writes through by.
-func (c *cluster) leadAs(term uint64, by client.Interface) {
+// leadAs makes one that reads and writes through by, without some controllers.
+func (c *cluster) leadAs(term uint64, by client.Interface, without ...string) {
 	c.Helper()
 	m := master.New(master.Config{
 		Client: by, Liveness: c.live, PodCIDR: registrytest.PodCIDR, ServiceCIDR: registrytest.ServiceCIDR,
-		CA: []byte(testCA), EvictionGrace: evictionGrace, AgentGrace: agentGrace, Detector: &c.detector,
+		CA: []byte(testCA), EvictionGrace: evictionGrace, AgentGrace: agentGrace, Detector: &c.detector, Without: without,
 	})
 	c.stop = c.background("lead", func(ctx context.Context) error { return m.Lead(ctx, term) })
 }
@@ -183,10 +183,17 @@ func (c *cluster) bePod(ctx context.Context, pods *client.Cache[*corev1.Pod], ke
 		}
 		return err
 	}
-	if api.IsPodReady(p) || p.Annotations["test/broken"] != "" {
+	ended := p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+	ends := corev1.PodPhase(p.Annotations["test/ends"])
+	if ended || api.IsPodReady(p) && ends == "" || p.Annotations["test/broken"] != "" {
 		return nil
 	}
 	p = p.DeepCopy()
+	if api.IsPodReady(p) && ends != "" {
+		end(p, ends, 1)
+		_, err := c.Update(ctx, api.Pods, p, client.UpdateOptions{Subresource: "status"})
+		return err
+	}
 	p.Status.Phase = corev1.PodRunning
 	if p.Status.PodIP == "" {
 		p.Status.PodIP = c.live.address()
@@ -200,6 +207,20 @@ func (c *cluster) bePod(ctx context.Context, pods *client.Cache[*corev1.Pod], ke
 	}
 	_, err := c.Update(ctx, api.Pods, p, client.UpdateOptions{Subresource: "status"})
 	return err
+}
+
+// end makes a copy of a pod one whose container has exited.
+func end(p *corev1.Pod, phase corev1.PodPhase, code int32) {
+	if phase == corev1.PodSucceeded {
+		code = 0
+	}
+	p.Status.Phase = phase
+	p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "main", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+		ExitCode: code, FinishedAt: metav1.Now(),
+	}}}}
+	if ready := api.PodCondition(p, corev1.PodReady); ready != nil {
+		ready.Status, ready.LastTransitionTime = corev1.ConditionFalse, metav1.Now()
+	}
 }
 
 func (c *cluster) create(k *api.Kind, o api.Object) api.Object {

@@ -36,8 +36,10 @@ type Config struct {
 	EvictionGrace time.Duration
 	// AgentGrace is how long pods stay on a Node whose machine answers but whose peer does not, default 5 min.
 	AgentGrace time.Duration
-	Clock      func() time.Time // time.Now when nil
-	Log        *slog.Logger
+	// Without names controllers that do not run, because somebody else does their work.
+	Without []string
+	Clock   func() time.Time // time.Now when nil
+	Log     *slog.Logger
 	// Detector, when set, watches the objects in the caches for changes; for tests.
 	Detector *client.MutationDetector
 }
@@ -77,7 +79,7 @@ func (m *Master) Lead(ctx context.Context, term uint64) error {
 	events := client.NewRecorder(client.RecorderConfig{Client: m.cfg.Client, Component: "shoal", Now: m.cfg.Clock, Log: log})
 	controllers := controller.New(controller.Config{
 		Client: m.cfg.Client, Caches: caches, Events: events, Liveness: m.cfg.Liveness, Now: m.cfg.Clock, Log: log,
-		EvictionGrace: m.cfg.EvictionGrace, AgentGrace: m.cfg.AgentGrace, CA: m.cfg.CA,
+		EvictionGrace: m.cfg.EvictionGrace, AgentGrace: m.cfg.AgentGrace, CA: m.cfg.CA, Without: m.cfg.Without,
 	})
 	pods := scheduler.New(scheduler.Config{
 		Client: m.cfg.Client, Pods: caches.Pods, Nodes: caches.Nodes, Services: caches.Services, Events: events,

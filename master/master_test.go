@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -15,6 +16,7 @@ import (
 
 	"shoal/internal/api"
 	"shoal/internal/client"
+	"shoal/internal/config"
 	"shoal/master"
 	"shoal/master/registry/registrytest"
 )
@@ -390,4 +392,33 @@ func (c *cluster) events(reason string) []*corev1.Event {
 		}
 	}
 	return out
+}
+
+func TestAClusterMayDoWithoutSomeControllers(t *testing.T) {
+	inCluster(t, 1, func(c *cluster) {
+		c.stop()
+		c.leadAs(2, c.Registry, config.Controllers()...)
+		c.create(api.ReplicationControllers, newController("web", 1))
+		c.create(api.Deployments, deployment("web", 1))
+		c.create(api.ReplicaSets, &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "set"}, Spec: appsv1.ReplicaSetSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}, Template: deployment("web", 1).Spec.Template,
+		}})
+		c.create(api.DaemonSets, daemonSet())
+		c.create(api.StatefulSets, statefulSet(1))
+		c.create(api.Jobs, newJob(1, 1))
+		c.create(api.CronJobs, newCronJob("* * * * *"))
+		c.create(api.PodDisruptionBudgets, budget("1", ""))
+		c.settle()
+		before := c.rev()
+		c.pass(2 * time.Minute)
+		if after := c.rev(); after != before || len(c.pods()) != 0 {
+			t.Errorf("%d writes, %d pods", after-before, len(c.pods()))
+		}
+		c.stop()
+		c.lead(3)
+		c.pass(2 * time.Minute)
+		if n := len(c.pods()); n < 6 {
+			t.Errorf("with all controllers there are %d pods", n)
+		}
+	})
 }

@@ -70,7 +70,7 @@ func (c deleteCmd) find(ctx context.Context, g *Globals, conn *conn, std streams
 			if err := m.place(g, g.Namespace != "default"); err != nil {
 				return nil, err
 			}
-			all = append(all, object{target{m.kind, m.object.GetName()}, m.object.GetNamespace()})
+			all = append(all, object{target: target{m.kind, m.object.GetName()}, namespace: m.object.GetNamespace()})
 		}
 		return all, nil
 	}

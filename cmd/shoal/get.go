@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 const tableType = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
@@ -39,6 +40,7 @@ type selection struct {
 type object struct {
 	target
 	namespace string
+	uid       types.UID // which one of that name, if it matters
 }
 
 // objects finds everything that was selected: what was named, unseen, and what the cluster lists of kinds without names.
@@ -50,7 +52,7 @@ func (s selection) objects(ctx context.Context, g *Globals, conn *conn, std stre
 	var all []object
 	for _, t := range targets {
 		if t.name != "" {
-			all = append(all, object{t, g.Namespace})
+			all = append(all, object{target: t, namespace: g.Namespace})
 			continue
 		}
 		var list metav1.PartialObjectMetadataList
@@ -59,7 +61,7 @@ func (s selection) objects(ctx context.Context, g *Globals, conn *conn, std stre
 			return nil, err
 		}
 		for _, item := range list.Items {
-			all = append(all, object{target{t.kind, item.Name}, item.Namespace})
+			all = append(all, object{target: target{t.kind, item.Name}, namespace: item.Namespace})
 		}
 		if len(list.Items) == 0 {
 			fmt.Fprintln(std.err, "No resources found.")

@@ -40,6 +40,10 @@ type grammar struct {
 	Create   createCmd   `cmd:"" group:"objects" help:"Create objects from a file, or a namespace."`
 	Delete   deleteCmd   `cmd:"" group:"objects" help:"Delete objects."`
 	Scale    scaleCmd    `cmd:"" group:"objects" help:"Set the number of replicas."`
+	Rollout  rolloutCmd  `cmd:"" group:"objects" help:"Follow, undo, restart and pause rollouts."`
+	Cordon   cordonCmd   `cmd:"" group:"cluster" help:"Keep new pods off a machine."`
+	Uncordon uncordonCmd `cmd:"" group:"cluster" help:"Let new pods on a machine again."`
+	Drain    drainCmd    `cmd:"" group:"cluster" help:"Empty a machine for maintenance, within the pods' disruption budgets."`
 	Label    labelCmd    `cmd:"" group:"objects" help:"Set and remove labels."`
 	Patch    patchCmd    `cmd:"" group:"objects" help:"Change fields of an object."`
 	Wait     waitCmd     `cmd:"" group:"objects" help:"Wait for a condition of objects."`

@@ -46,6 +46,9 @@ func (c waitCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	return errors.Join(errs...)
 }
 
+// deleted is the type of a watch's event about an object that is gone.
+const deleted = "DELETED"
+
 // condition says whether an object, after an event of a type, is what is waited for. Nil waits until it is gone.
 type condition func(event string, o map[string]any) bool
 
@@ -62,9 +65,9 @@ func parseCondition(s string) (condition, error) {
 		if err := p.Parse(expr[:i+1]); err != nil {
 			return nil, usagef("--for: %v", err)
 		}
-		return func(_ string, o map[string]any) bool {
+		return func(event string, o map[string]any) bool {
 			var b strings.Builder
-			return p.Execute(&b, o) == nil && b.String() == expr[i+2:]
+			return event != deleted && p.Execute(&b, o) == nil && b.String() == expr[i+2:]
 		}, nil
 	}
 	name, ok := strings.CutPrefix(s, "condition=")
@@ -75,7 +78,10 @@ func parseCondition(s string) (condition, error) {
 	if !has {
 		want = "True"
 	}
-	return func(_ string, o map[string]any) bool {
+	return func(event string, o map[string]any) bool {
+		if event == deleted {
+			return false
+		}
 		conditions, _, _ := unstructured.NestedSlice(o, "status", "conditions")
 		for _, c := range conditions {
 			m, _ := c.(map[string]any)
@@ -116,6 +122,8 @@ func (c *conn) watchOnce(ctx context.Context, o object, met condition) (bool, er
 		return true, nil
 	case err != nil && !missing:
 		return false, err
+	case !missing && met == nil && o.uid != "" && o.uid != now.GetUID():
+		return true, nil
 	case !missing && met != nil && met("", now.Object):
 		return true, nil
 	}
@@ -137,12 +145,12 @@ func (c *conn) watchOnce(ctx context.Context, o object, met condition) (bool, er
 		}
 		uid, _, _ := unstructured.NestedString(ev.Object, "metadata", "uid")
 		switch {
-		case met == nil && (ev.Type == "DELETED" || uid != "" && uid != string(now.GetUID())):
+		case met == nil && (ev.Type == deleted || uid != "" && uid != string(now.GetUID())):
 			return true, nil
-		case met != nil && ev.Type == "DELETED":
-			return false, fmt.Errorf("%s was deleted", shown(o.kind, o.name))
 		case met != nil && met(ev.Type, ev.Object):
 			return true, nil
+		case met != nil && ev.Type == deleted:
+			return false, fmt.Errorf("%s was deleted", shown(o.kind, o.name))
 		}
 	}
 }

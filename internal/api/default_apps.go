@@ -5,6 +5,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
@@ -42,7 +43,15 @@ func defaultDaemonSet(d *appsv1.DaemonSet) {
 	defaultPodSpec(&d.Spec.Template.Spec)
 }
 
+// nameClaimTemplates says what the claims of a StatefulSet are, which their protobuf does not.
+func nameClaimTemplates(s *appsv1.StatefulSet) {
+	for i := range s.Spec.VolumeClaimTemplates {
+		s.Spec.VolumeClaimTemplates[i].TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"}
+	}
+}
+
 func defaultStatefulSet(s *appsv1.StatefulSet) {
+	nameClaimTemplates(s)
 	blank(&s.Spec.PodManagementPolicy, appsv1.OrderedReadyPodManagement)
 	u := &s.Spec.UpdateStrategy
 	if u.Type == "" {
@@ -61,7 +70,6 @@ func defaultStatefulSet(s *appsv1.StatefulSet) {
 	unset(&s.Spec.RevisionHistoryLimit, historyLimit)
 	for i := range s.Spec.VolumeClaimTemplates {
 		c := &s.Spec.VolumeClaimTemplates[i]
-		c.APIVersion, c.Kind = "v1", "PersistentVolumeClaim"
 		unset(&c.Spec.VolumeMode, corev1.PersistentVolumeFilesystem)
 		blank(&c.Status.Phase, corev1.ClaimPending)
 		for _, l := range []corev1.ResourceList{c.Spec.Resources.Limits, c.Spec.Resources.Requests, c.Status.Capacity, c.Status.AllocatedResources} {

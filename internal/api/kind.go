@@ -47,6 +47,8 @@ type Kind struct {
 	Prune func(Object) []string
 	// Default fills in what Kubernetes fills in. Nil means nothing.
 	Default func(Object)
+	// Loaded fills in what the stored form has no place for. Nil means nothing.
+	Loaded func(Object)
 	// PrepareCreate drops or sets what a client may not choose in a new object (status, first phase). It runs after
 	// Default and after the name is known, before Validate. Nil means nothing.
 	PrepareCreate func(Object)

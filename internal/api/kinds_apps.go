@@ -38,6 +38,7 @@ func daemonSetRow(k *Kind) {
 	k.Validate, k.ValidateUpdate, k.ValidateStatus = check(validateDaemonSet), compare(validateDaemonSetUpdate), compare(validateDaemonSetStatus)
 	k.CopyStatus = pair(func(to, from *appsv1.DaemonSet) { to.Status = *from.Status.DeepCopy() })
 	k.Columns, k.Cells = daemonSetColumns(), cells(daemonSetCells)
+	k.Owner = true
 	k.Generation = true
 }
 
@@ -52,7 +53,7 @@ func deploymentRow(k *Kind) {
 	k.CopyStatus = pair(func(to, from *appsv1.Deployment) { to.Status = *from.Status.DeepCopy() })
 	k.Columns, k.Cells = deploymentColumns(), cells(deploymentCells)
 	// Annotations are handed down to the replica sets, so who copies them has to see that they changed.
-	k.Generation, k.GenerationOfAnnotations = true, true
+	k.Owner, k.Generation, k.GenerationOfAnnotations = true, true, true
 }
 
 func replicaSetRow(k *Kind) {
@@ -64,6 +65,7 @@ func replicaSetRow(k *Kind) {
 	k.Validate, k.ValidateUpdate, k.ValidateStatus = check(validateReplicaSet), compare(validateReplicaSetUpdate), compare(validateReplicaSetStatus)
 	k.CopyStatus = pair(func(to, from *appsv1.ReplicaSet) { to.Status = *from.Status.DeepCopy() })
 	k.Columns, k.Cells = replicaSetColumns(), cells(replicaSetCells)
+	k.Owner = true
 	k.Generation = true
 }
 
@@ -71,11 +73,12 @@ func statefulSetRow(k *Kind) {
 	k.Categories = []string{"all"}
 	k.Subresources = scalable("StatefulSet")
 	k.ValidateName = validation.NameIsDNSLabel
-	k.Default = on(defaultStatefulSet)
+	k.Default, k.Loaded = on(defaultStatefulSet), on(nameClaimTemplates)
 	k.PrepareCreate = on(func(s *appsv1.StatefulSet) { s.Status = appsv1.StatefulSetStatus{} })
 	k.PrepareUpdate = pair(func(updated, old *appsv1.StatefulSet) { updated.Status = old.Status })
 	k.Validate, k.ValidateUpdate, k.ValidateStatus = check(validateStatefulSet), compare(validateStatefulSetUpdate), compare(validateStatefulSetStatus)
 	k.CopyStatus = pair(func(to, from *appsv1.StatefulSet) { to.Status = *from.Status.DeepCopy() })
 	k.Columns, k.Cells = statefulSetColumns(), cells(statefulSetCells)
+	k.Owner = true
 	k.Generation = true
 }

@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// PodDisruptionBudgets is the row of policy. Evictions do not ask for them yet.
+// PodDisruptionBudgets is the row of policy.
 var PodDisruptionBudgets = row[policyv1.PodDisruptionBudget, policyv1.PodDisruptionBudgetList](policyv1.SchemeGroupVersion, "PodDisruptionBudget", "poddisruptionbudgets", "pdb").with(disruptionBudgetRow)
 
 func disruptionBudgetRow(k *Kind) {

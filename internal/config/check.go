@@ -32,6 +32,11 @@ func (c *Config) check(src source) error {
 	k.raft(&c.Raft)
 	k.network(&c.Network)
 	k.runtime(&c.Runtime)
+	for _, name := range c.Master.Without {
+		if !slices.Contains(Controllers(), name) {
+			k.fail("master.without", "names %q; the controllers that can be left out are %s", name, strings.Join(Controllers(), ", "))
+		}
+	}
 	k.positive("timeouts.eviction_grace", c.Timeouts.EvictionGrace, time.Second)
 	k.positive("timeouts.agent_grace", c.Timeouts.AgentGrace, time.Second)
 	k.backup(&c.Backup)

@@ -14,6 +14,7 @@ type Config struct {
 	Network  Network  `toml:"network"`
 	Runtime  Runtime  `toml:"runtime"`
 	Timeouts Timeouts `toml:"timeouts"`
+	Master   Master   `toml:"master"`
 	Backup   Backup   `toml:"backup"`
 	Log      Log      `toml:"log"`
 }
@@ -73,6 +74,19 @@ type Runtime struct {
 	Mirrors            map[string][]string `toml:"mirrors"` // registry host to the URLs tried before it
 }
 
+// Master is what this peer does when it is Master. It should be the same on every peer.
+type Master struct {
+	Without []string `toml:"without"` // controllers that do not run, of those named in Controllers
+}
+
+// Controllers are those that a cluster may do without, because somebody else does their work, by Kubernetes' names.
+func Controllers() []string {
+	return []string{
+		"replication-controller", "replicaset-controller", "deployment-controller", "daemonset-controller", "statefulset-controller",
+		"job-controller", "cronjob-controller", "disruption-controller",
+	}
+}
+
 // Timeouts are how long things may be away.
 type Timeouts struct {
 	EvictionGrace time.Duration `toml:"eviction_grace"` // machine gone
@@ -111,6 +125,7 @@ func Default() *Config {
 		},
 		Runtime:  Runtime{CgroupParent: "/shoal", InsecureRegistries: []string{}, Mirrors: map[string][]string{}},
 		Timeouts: Timeouts{EvictionGrace: 3 * time.Second, AgentGrace: 5 * time.Minute},
+		Master:   Master{Without: []string{}},
 		Backup:   Backup{Directory: "/var/backups/shoal", Keep: 14, Recipients: []string{}},
 		Log:      Log{Level: "info", Format: "text"},
 	}

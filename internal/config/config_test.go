@@ -52,6 +52,7 @@ func TestLoadNamesFileLineKeyAndRemedy(t *testing.T) {
 		{"number for a list", "\njoin = 3\n", []string{`c.toml:2: join must be a list`}},
 		{"bare number for a duration", "[timeouts]\neviction_grace = 3\n", []string{"c.toml:2: timeouts.eviction_grace must be text with a unit"}},
 		{"bad duration", "[timeouts]\neviction_grace = \"3 parsecs\"\n", []string{"c.toml:2: timeouts.eviction_grace"}},
+		{"without what", "[master]\nwithout = [\"job-controller\", \"jobs\"]\n", []string{`c.toml:2: master.without names "jobs"; the controllers that can be left out are replication-controller,`}},
 		{"even voters", "[raft]\nvoters = 4\n", []string{"c.toml:2: raft.voters is 4; use 1, 3, 5"}},
 		{"host bits", "[network]\npod_cidr = \"10.244.0.1/15\"\n", []string{"c.toml:2: network.pod_cidr", "write 10.244.0.0/15"}},
 		{"overlap", "[network]\nservice_cidr = \"10.245.0.0/16\"\n", []string{"c.toml:2: network.service_cidr", "overlaps"}},

@@ -89,10 +89,10 @@ type cost struct {
 	span, write, moved time.Duration
 }
 
-// report prints the median and the worst of some runs.
+// report prints the median, the 99th percentile and the worst of some runs.
 func report(t *testing.T, what string, all []cost) {
 	t.Helper()
-	t.Logf("FIGURES %-20s (median, worst of %d) requests failed %s over %s; no write for %s; pods elsewhere after %s", what, len(all),
+	t.Logf("FIGURES %-20s (median, p99, worst of %d) requests failed %s over %s; no write for %s; pods elsewhere after %s", what, len(all),
 		spread(all, func(x cost) int { return x.failed }), spread(all, func(x cost) time.Duration { return x.span.Round(time.Millisecond) }),
 		spread(all, func(x cost) time.Duration { return x.write.Round(time.Millisecond) }),
 		spread(all, func(x cost) time.Duration { return x.moved.Round(time.Millisecond) }))
@@ -104,7 +104,7 @@ func spread[T int | time.Duration](all []cost, of func(cost) T) string {
 		v = append(v, of(c))
 	}
 	slices.Sort(v)
-	return fmt.Sprintf("%v, %v", v[len(v)/2], v[len(v)-1])
+	return fmt.Sprintf("%v, %v, %v", v[len(v)/2], v[(len(v)*99+99)/100-1], v[len(v)-1])
 }
 
 // suffer runs one fault against the Master's machine.

@@ -48,7 +48,11 @@ func shoal(t testing.TB, args ...string) string {
 
 // tryShoal runs the command line and returns its standard output; the error holds standard error.
 func tryShoal(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, binary(), args...)
+	return tryRun(ctx, binary(), args...)
+}
+
+func tryRun(ctx context.Context, program string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = repo()
 	var out, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &stderr
@@ -67,10 +71,18 @@ type cluster struct {
 // startLab brings up a lab of n peers with the probe image, and ends it with the test.
 func startLab(t *testing.T, n int) *cluster {
 	t.Helper()
+	return startLabOf(t, binary(), n)
+}
+
+// startLabOf does the same with the peers of another build.
+func startLabOf(t *testing.T, program string, n int) *cluster {
+	t.Helper()
 	if _, err := tryShoal(t.Context(), "lab", "down"); err != nil && !strings.Contains(err.Error(), "no lab") {
 		t.Fatal(err)
 	}
-	shoal(t, "lab", "up", "--peers", fmt.Sprint(n))
+	if _, err := tryRun(t.Context(), program, "lab", "up", "--peers", fmt.Sprint(n)); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			keepLogs(t)

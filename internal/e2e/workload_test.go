@@ -134,8 +134,13 @@ const asksPerSecond = 50
 // startAsking starts a pod on node that asks the web Service so often for a time.
 func startAsking(t testing.TB, name, node string, length time.Duration) {
 	t.Helper()
+	startAskingOften(t, name, node, asksPerSecond, length)
+}
+
+func startAskingOften(t testing.TB, name, node string, rate int, length time.Duration) {
+	t.Helper()
 	vip := shoal(t, "get", "svc", "web", "-o", "jsonpath={.spec.clusterIP}")
-	apply(t, pod(name, node, "ask", "http://"+vip, fmt.Sprint(asksPerSecond), fmt.Sprint(int(length.Seconds()))))
+	apply(t, pod(name, node, "ask", "http://"+vip, fmt.Sprint(rate), fmt.Sprint(int(length.Seconds()))))
 	within(t, 20*time.Second, name+" asks", func(ctx context.Context) error {
 		out, err := tryShoal(ctx, "logs", name)
 		if err == nil && !strings.Contains(out, "asking") {

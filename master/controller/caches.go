@@ -5,8 +5,11 @@ import (
 	"log/slog"
 
 	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -18,7 +21,7 @@ import (
 // Names of the caches' indexes.
 const (
 	byNode       = "node"       // pods: spec.nodeName
-	byController = "controller" // pods: UID of the controlling owner; orphans are under "" + namespace
+	byController = "controller" // pods, ReplicaSets: UID of the controlling owner; orphans are under orphansOf
 	byOwner      = "owner"      // UIDs of all owners
 	byService    = "service"    // slices: namespace/name of their Service
 	byClaim      = "claim"      // pods: namespace/name of the claims they use
@@ -32,6 +35,14 @@ type Caches struct {
 	Nodes           *client.Cache[*corev1.Node]
 	Pods            *client.Cache[*corev1.Pod]
 	RCs             *client.Cache[*corev1.ReplicationController]
+	ReplicaSets     *client.Cache[*appsv1.ReplicaSet]
+	Deployments     *client.Cache[*appsv1.Deployment]
+	DaemonSets      *client.Cache[*appsv1.DaemonSet]
+	StatefulSets    *client.Cache[*appsv1.StatefulSet]
+	Revisions       *client.Cache[*appsv1.ControllerRevision]
+	Jobs            *client.Cache[*batchv1.Job]
+	CronJobs        *client.Cache[*batchv1.CronJob]
+	Budgets         *client.Cache[*policyv1.PodDisruptionBudget]
 	Services        *client.Cache[*corev1.Service]
 	Claims          *client.Cache[*corev1.PersistentVolumeClaim]
 	Volumes         *client.Cache[*corev1.PersistentVolume]
@@ -59,11 +70,25 @@ func NewCaches(c client.Interface, log *slog.Logger, detector *client.MutationDe
 		Pods: client.NewCache[*corev1.Pod](config(api.Pods, map[string]func(api.Object) []string{
 			byNode: indexNode, byController: indexController, byOwner: indexOwners, byClaim: indexClaims,
 		})),
-		RCs:       client.NewCache[*corev1.ReplicationController](config(api.ReplicationControllers, nil)),
-		Services:  client.NewCache[*corev1.Service](config(api.Services, nil)),
-		Claims:    client.NewCache[*corev1.PersistentVolumeClaim](config(api.PersistentVolumeClaims, nil)),
-		Volumes:   client.NewCache[*corev1.PersistentVolume](config(api.PersistentVolumes, nil)),
-		Endpoints: client.NewCache[*corev1.Endpoints](config(api.Endpoints, nil)),
+		RCs: client.NewCache[*corev1.ReplicationController](config(api.ReplicationControllers, nil)),
+		ReplicaSets: client.NewCache[*appsv1.ReplicaSet](config(api.ReplicaSets, map[string]func(api.Object) []string{
+			byController: indexController, byOwner: indexOwners,
+		})),
+		Deployments: client.NewCache[*appsv1.Deployment](config(api.Deployments, nil)),
+		DaemonSets:  client.NewCache[*appsv1.DaemonSet](config(api.DaemonSets, nil)),
+		Revisions: client.NewCache[*appsv1.ControllerRevision](config(api.ControllerRevisions, map[string]func(api.Object) []string{
+			byController: indexController, byOwner: indexOwners,
+		})),
+		Jobs: client.NewCache[*batchv1.Job](config(api.Jobs, map[string]func(api.Object) []string{
+			byController: indexController, byOwner: indexOwners,
+		})),
+		StatefulSets: client.NewCache[*appsv1.StatefulSet](config(api.StatefulSets, nil)),
+		CronJobs:     client.NewCache[*batchv1.CronJob](config(api.CronJobs, nil)),
+		Budgets:      client.NewCache[*policyv1.PodDisruptionBudget](config(api.PodDisruptionBudgets, nil)),
+		Services:     client.NewCache[*corev1.Service](config(api.Services, nil)),
+		Claims:       client.NewCache[*corev1.PersistentVolumeClaim](config(api.PersistentVolumeClaims, map[string]func(api.Object) []string{byOwner: indexOwners})),
+		Volumes:      client.NewCache[*corev1.PersistentVolume](config(api.PersistentVolumes, nil)),
+		Endpoints:    client.NewCache[*corev1.Endpoints](config(api.Endpoints, nil)),
 		Slices: client.NewCache[*discoveryv1.EndpointSlice](config(api.EndpointSlices, map[string]func(api.Object) []string{
 			byService: indexService, byOwner: indexOwners,
 		})),
@@ -75,7 +100,8 @@ func NewCaches(c client.Interface, log *slog.Logger, detector *client.MutationDe
 func (c *Caches) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		c.Namespaces.Run, c.ServiceAccounts.Run, c.RootCAs.Run, c.Nodes.Run, c.Pods.Run, c.RCs.Run, c.Services.Run,
+		c.Namespaces.Run, c.ServiceAccounts.Run, c.RootCAs.Run, c.Nodes.Run, c.Pods.Run, c.RCs.Run, c.ReplicaSets.Run,
+		c.Deployments.Run, c.DaemonSets.Run, c.StatefulSets.Run, c.Revisions.Run, c.Jobs.Run, c.CronJobs.Run, c.Budgets.Run, c.Services.Run,
 		c.Claims.Run, c.Volumes.Run, c.Endpoints.Run, c.Slices.Run, c.Definitions.Run,
 	} {
 		g.Go(func() error { return run(ctx) })
@@ -85,7 +111,7 @@ func (c *Caches) Run(ctx context.Context) error {
 
 // WaitSynced blocks until every cache has its first list.
 func (c *Caches) WaitSynced(ctx context.Context) error {
-	return client.WaitSynced(ctx, c.Namespaces, c.ServiceAccounts, c.RootCAs, c.Nodes, c.Pods, c.RCs, c.Services, c.Claims, c.Volumes,
+	return client.WaitSynced(ctx, c.Namespaces, c.ServiceAccounts, c.RootCAs, c.Nodes, c.Pods, c.RCs, c.ReplicaSets, c.Deployments, c.DaemonSets, c.StatefulSets, c.Revisions, c.Jobs, c.CronJobs, c.Budgets, c.Services, c.Claims, c.Volumes,
 		c.Endpoints, c.Slices, c.Definitions)
 }
 
@@ -103,7 +129,7 @@ func indexController(o api.Object) []string {
 	return []string{orphansOf(o.GetNamespace())}
 }
 
-// orphansOf is the index value of a namespace's pods that nobody controls. UIDs have no slash.
+// orphansOf is the index value of what nobody controls in a namespace. UIDs have no slash.
 func orphansOf(namespace string) string { return "/" + namespace }
 
 func indexOwners(o api.Object) []string {

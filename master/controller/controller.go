@@ -7,6 +7,7 @@ package controller
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -37,6 +38,8 @@ type Config struct {
 	// EvictionGrace is how long a pod without tolerations of its own stays on a Node whose machine is gone, and
 	// AgentGrace how long pods stay on one whose machine answers while its peer does not.
 	EvictionGrace, AgentGrace time.Duration
+	// Without names controllers that do not run.
+	Without []string
 }
 
 // Set is every controller.
@@ -60,15 +63,33 @@ func New(c Config) *Set {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Set{cfg: c, loops: []loop{
-		newReplication(c),
+	loops := []loop{
+		newReplication(c, replicationControllers(c)),
+		newReplication(c, replicaSets(c)),
+		newDeployments(c),
+		newDaemons(c),
+		newStatefulSets(c),
+		newJobs(c),
+		newJobOrphans(c),
+		newCronJobs(c),
+		newBudgets(c),
 		newEndpoints(c),
 		newPeers(c),
 		newNodeLifecycle(c),
 		newVanished(c),
 		newPodGarbage(c),
+		newReplicaSetGarbage(c),
+		newRevisionGarbage(c),
+		newJobGarbage(c),
+		newClaimGarbage(c),
 		newSliceGarbage(c),
-		newFinalizers(c),
+		newFinalizers(c, api.ReplicationControllers, c.Caches.RCs),
+		newFinalizers(c, api.ReplicaSets, c.Caches.ReplicaSets),
+		newFinalizers(c, api.Deployments, c.Caches.Deployments),
+		newFinalizers(c, api.DaemonSets, c.Caches.DaemonSets),
+		newFinalizers(c, api.StatefulSets, c.Caches.StatefulSets),
+		newFinalizers(c, api.Jobs, c.Caches.Jobs),
+		newFinalizers(c, api.CronJobs, c.Caches.CronJobs),
 		newDefinitions(c),
 		newNamespaces(c),
 		newServiceAccounts(c),
@@ -76,7 +97,15 @@ func New(c Config) *Set {
 		newClaims(c),
 		newVolumes(c),
 		newEvents(c),
-	}}
+	}
+	loops = slices.DeleteFunc(loops, func(l loop) bool {
+		without := slices.Contains(c.Without, l.name)
+		if without {
+			l.queue.ShutDown() // what the caches tell it is dropped
+		}
+		return without
+	})
+	return &Set{cfg: c, loops: loops}
 }
 
 // Run works until ctx ends. The caches must be run beside it.

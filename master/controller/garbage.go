@@ -2,12 +2,10 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -30,6 +28,22 @@ func newPodGarbage(c Config) loop {
 	return newGarbage(c, api.Pods, c.Caches.Pods)
 }
 
+func newReplicaSetGarbage(c Config) loop {
+	return newGarbage(c, api.ReplicaSets, c.Caches.ReplicaSets)
+}
+
+func newRevisionGarbage(c Config) loop {
+	return newGarbage(c, api.ControllerRevisions, c.Caches.Revisions)
+}
+
+func newJobGarbage(c Config) loop {
+	return newGarbage(c, api.Jobs, c.Caches.Jobs)
+}
+
+func newClaimGarbage(c Config) loop {
+	return newGarbage(c, api.PersistentVolumeClaims, c.Caches.Claims)
+}
+
 func newSliceGarbage(c Config) loop {
 	return newGarbage[*discoveryv1.EndpointSlice](c, api.EndpointSlices, c.Caches.Slices)
 }
@@ -43,31 +57,34 @@ func newGarbage[T api.Object](c Config, k *api.Kind, cache *client.Cache[T]) loo
 	}
 	var none T
 	cache.OnChange(func(old, o T) {
-		switch {
-		case any(o) == any(none):
-			ownerGone(old.GetUID())
-		case len(o.GetOwnerReferences()) > 0 && (any(old) == any(none) || !slices.EqualFunc(old.GetOwnerReferences(), o.GetOwnerReferences(), sameOwner)):
+		if any(o) != any(none) && len(o.GetOwnerReferences()) > 0 &&
+			(any(old) == any(none) || !slices.EqualFunc(old.GetOwnerReferences(), o.GetOwnerReferences(), sameOwner)) {
 			g.queue.Add(client.KeyOf(o))
 		}
 	})
-	c.Caches.RCs.OnChange(func(old, o *corev1.ReplicationController) {
-		if o == nil {
-			ownerGone(old.UID)
-		} else if foreground(o) {
-			ownerGone(o.UID)
-		}
-	})
-	c.Caches.Services.OnChange(func(old, o *corev1.Service) {
-		if o == nil {
-			ownerGone(old.UID)
-		}
-	})
-	c.Caches.Nodes.OnChange(func(old, o *corev1.Node) {
-		if o == nil {
-			ownerGone(old.UID)
-		}
-	})
+	onOwnerGone(c.Caches.Pods, ownerGone)
+	onOwnerGone(c.Caches.RCs, ownerGone)
+	onOwnerGone(c.Caches.ReplicaSets, ownerGone)
+	onOwnerGone(c.Caches.Deployments, ownerGone)
+	onOwnerGone(c.Caches.DaemonSets, ownerGone)
+	onOwnerGone(c.Caches.StatefulSets, ownerGone)
+	onOwnerGone(c.Caches.Jobs, ownerGone)
+	onOwnerGone(c.Caches.CronJobs, ownerGone)
+	onOwnerGone(c.Caches.Services, ownerGone)
+	onOwnerGone(c.Caches.Nodes, ownerGone)
 	return loop{name: "garbage-" + k.Resource, queue: g.queue, workers: 8, reconcile: g.reconcile}
+}
+
+// onOwnerGone tells of each object that is gone, or waits for its dependents to go.
+func onOwnerGone[T api.Object](cache *client.Cache[T], tell func(types.UID)) {
+	var none T
+	cache.OnChange(func(old, o T) {
+		if any(o) == any(none) {
+			tell(old.GetUID())
+		} else if foreground(o) {
+			tell(o.GetUID())
+		}
+	})
 }
 
 func sameOwner(a, b metav1.OwnerReference) bool { return a.UID == b.UID }
@@ -138,6 +155,18 @@ func (g *garbage[T]) cached(k *api.Kind, key client.Key) (api.Object, bool) {
 	switch k {
 	case api.ReplicationControllers:
 		return g.Caches.RCs.Get(key)
+	case api.ReplicaSets:
+		return g.Caches.ReplicaSets.Get(key)
+	case api.Deployments:
+		return g.Caches.Deployments.Get(key)
+	case api.StatefulSets:
+		return g.Caches.StatefulSets.Get(key)
+	case api.Jobs:
+		return g.Caches.Jobs.Get(key)
+	case api.CronJobs:
+		return g.Caches.CronJobs.Get(key)
+	case api.DaemonSets:
+		return g.Caches.DaemonSets.Get(key)
 	case api.Services:
 		return g.Caches.Services.Get(key)
 	case api.Nodes:
@@ -157,72 +186,6 @@ func kindOf(ref metav1.OwnerReference) *api.Kind {
 		if k.Kind == ref.Kind && k.Group == gv.Group {
 			return k
 		}
-	}
-	return nil
-}
-
-// finalizers ends the deletion of ReplicationControllers that wait for their pods to be let go or to be gone.
-type finalizers struct {
-	Config
-	queue client.Queue
-}
-
-func newFinalizers(c Config) loop {
-	f := &finalizers{Config: c, queue: client.NewQueue()}
-	c.Caches.RCs.OnChange(func(_, rc *corev1.ReplicationController) {
-		if rc != nil && rc.DeletionTimestamp != nil {
-			f.queue.Add(client.KeyOf(rc))
-		}
-	})
-	c.Caches.Pods.OnChange(func(old, p *corev1.Pod) {
-		if old == nil {
-			return
-		}
-		if ref := metav1.GetControllerOf(old); ref != nil && ref.Kind == api.ReplicationControllers.Kind {
-			f.queue.Add(client.Key{Namespace: old.Namespace, Name: ref.Name})
-		}
-	})
-	return loop{name: "finalizers", queue: f.queue, reconcile: f.reconcile}
-}
-
-func (f *finalizers) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {
-	rc, ok := f.Caches.RCs.Get(key)
-	if !ok || rc.DeletionTimestamp == nil {
-		return 0, nil
-	}
-	pods := f.Caches.Pods.ByIndex(byOwner, string(rc.UID))
-	var w written
-	switch {
-	case slices.Contains(rc.Finalizers, metav1.FinalizerOrphanDependents):
-		err := each(ctx, pods, func(ctx context.Context, p *corev1.Pod) error {
-			refs := slices.DeleteFunc(slices.Clone(p.OwnerReferences), func(r metav1.OwnerReference) bool { return r.UID == rc.UID })
-			return setOwners(ctx, f.Client, api.Pods, p, refs, &w)
-		})
-		if err := errors.Join(err, w.shown(ctx, f.Caches.Pods)); err != nil {
-			return 0, err
-		}
-		return 0, dropFinalizer(ctx, f.Client, api.ReplicationControllers, rc, metav1.FinalizerOrphanDependents)
-	case slices.Contains(rc.Finalizers, metav1.FinalizerDeleteDependents):
-		blocking := slices.ContainsFunc(pods, func(p *corev1.Pod) bool {
-			return slices.ContainsFunc(p.OwnerReferences, func(r metav1.OwnerReference) bool {
-				return r.UID == rc.UID && deref(r.BlockOwnerDeletion)
-			})
-		})
-		if blocking {
-			return 0, nil // their going brings us back
-		}
-		return 0, dropFinalizer(ctx, f.Client, api.ReplicationControllers, rc, metav1.FinalizerDeleteDependents)
-	}
-	return 0, nil
-}
-
-// dropFinalizer lets a deletion go on: the last finalizer that is dropped ends it.
-func dropFinalizer(ctx context.Context, c client.Interface, k *api.Kind, o api.Object, finalizer string) error {
-	o = o.DeepCopyObject().(api.Object)
-	o.SetFinalizers(slices.DeleteFunc(o.GetFinalizers(), func(s string) bool { return s == finalizer }))
-	_, err := c.Update(ctx, k, o, client.UpdateOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("end deletion of %s %s/%s: %w", k.Resource, o.GetNamespace(), o.GetName(), err)
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -30,6 +32,12 @@ func newNamespaces(c Config) loop {
 	// What is left behind goes by itself only where something must happen first: pods end, controllers wait for them.
 	c.Caches.Pods.OnChange(func(old, p *corev1.Pod) { n.contentGone(old, p == nil) })
 	c.Caches.RCs.OnChange(func(old, rc *corev1.ReplicationController) { n.contentGone(old, rc == nil) })
+	c.Caches.ReplicaSets.OnChange(func(old, rs *appsv1.ReplicaSet) { n.contentGone(old, rs == nil) })
+	c.Caches.Deployments.OnChange(func(old, d *appsv1.Deployment) { n.contentGone(old, d == nil) })
+	c.Caches.DaemonSets.OnChange(func(old, ds *appsv1.DaemonSet) { n.contentGone(old, ds == nil) })
+	c.Caches.StatefulSets.OnChange(func(old, o *appsv1.StatefulSet) { n.contentGone(old, o == nil) })
+	c.Caches.Jobs.OnChange(func(old, job *batchv1.Job) { n.contentGone(old, job == nil) })
+	c.Caches.CronJobs.OnChange(func(old, o *batchv1.CronJob) { n.contentGone(old, o == nil) })
 	c.Caches.Claims.OnChange(func(old, claim *corev1.PersistentVolumeClaim) { n.contentGone(old, claim == nil) })
 	return loop{name: "namespaces", queue: n.queue, workers: 2, reconcile: n.reconcile}
 }
@@ -42,6 +50,15 @@ func (n *namespaces) contentGone(o api.Object, gone bool) {
 	if ns, ok := n.Caches.Namespaces.Get(key); ok && ns.DeletionTimestamp != nil {
 		n.queue.Add(key)
 	}
+}
+
+// goesByItself reports whether the last object of a kind, when it goes, brings the namespace back here.
+func goesByItself(k *api.Kind) bool {
+	switch k {
+	case api.Pods, api.ReplicationControllers, api.ReplicaSets, api.Deployments, api.DaemonSets, api.StatefulSets, api.Jobs, api.CronJobs, api.PersistentVolumeClaims:
+		return true
+	}
+	return false
 }
 
 var errContentRemains = errors.New("content remains")
@@ -67,7 +84,7 @@ func (n *namespaces) reconcile(ctx context.Context, key client.Key) (time.Durati
 		if left == 0 {
 			continue
 		}
-		if k != api.Pods && k != api.ReplicationControllers && k != api.PersistentVolumeClaims {
+		if !goesByItself(k) {
 			return 0, fmt.Errorf("%d %s of namespace %s: %w", left, k.Resource, ns.Name, errContentRemains)
 		}
 		waiting = true

@@ -123,7 +123,7 @@ func TestPlan(t *testing.T) {
 		{"scaled down while one is marked", 1, []*corev1.Pod{newTestPod("a"), newTestPod("b", marked)}, 0, []string{"b"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			create, remove := plan(c.want, c.active)
+			create, remove := plan(c.want, c.active, nil)
 			if create != c.create || !slices.Equal(podNames(remove), append([]string{}, c.remove...)) {
 				t.Errorf("create %d, remove %v; want %d, %v", create, podNames(remove), c.create, c.remove)
 			}
@@ -135,7 +135,7 @@ func TestReplicationStatusCountsAndSaysWhenToLookAgain(t *testing.T) {
 	rc := &corev1.ReplicationController{ObjectMeta: metav1.ObjectMeta{Generation: 4}}
 	rc.Spec.MinReadySeconds = 30
 	pods := []*corev1.Pod{newTestPod("a"), newTestPod("b", unready), newTestPod("c", readyLater)}
-	s, after := replicationStatus(rc, pods, nil, noon.Add(time.Hour+10*time.Second))
+	s, after := replicationStatus(ofController(rc), pods, nil, noon.Add(time.Hour+10*time.Second))
 	if s.Replicas != 3 || s.ReadyReplicas != 2 || s.AvailableReplicas != 1 || s.ObservedGeneration != 4 || after != 20*time.Second {
 		t.Errorf("status %+v, again in %s", s, after)
 	}

@@ -69,6 +69,9 @@ func (r *Registry) decodeEntry(k *api.Kind, skey store.Key, value []byte, rev st
 	if err != nil {
 		return nil, fmt.Errorf("decode %s: %w", skey, err)
 	}
+	if k.Loaded != nil {
+		k.Loaded(obj)
+	}
 	if k.Custom != nil && k.Default != nil {
 		k.Default(obj) // the definition may have changed since it was written
 	}

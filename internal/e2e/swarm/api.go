@@ -85,7 +85,10 @@ func (s *Swarm) form(ctx context.Context) error {
 			return err
 		}
 	}
-	return s.Whole(ctx)
+	if err := s.Whole(ctx); err != nil {
+		return err
+	}
+	return first.call(ctx, "POST", "/networks/create", object{"Name": network, "Driver": "overlay", "Attachable": true, "CheckDuplicate": true}, nil)
 }
 
 // node is a machine as a manager sees it.
@@ -174,11 +177,7 @@ const network = "shared"
 
 // Serve runs a service of some replicas, which others find under its name.
 func (s *Swarm) Serve(ctx context.Context, name, image string, replicas int, args ...string) error {
-	at := s.Machines[0]
-	if err := at.call(ctx, "POST", "/networks/create", object{"Name": network, "Driver": "overlay", "Attachable": true, "CheckDuplicate": true}, nil); err != nil {
-		return err
-	}
-	return at.call(ctx, "POST", "/services/create", object{
+	return s.Machines[0].call(ctx, "POST", "/services/create", object{
 		"Name": name,
 		"TaskTemplate": object{
 			"ContainerSpec": object{"Image": image, "Args": args}, "Networks": []object{{"Target": network}},
@@ -186,6 +185,27 @@ func (s *Swarm) Serve(ctx context.Context, name, image string, replicas int, arg
 		"Mode":         object{"Replicated": object{"Replicas": replicas}},
 		"EndpointSpec": object{"Mode": "dnsrr"}, // its virtual addresses need IPVS, which not every kernel has
 	}, nil)
+}
+
+// Remove ends a service, and returns when its last replica has ended.
+func (s *Swarm) Remove(ctx context.Context, name string) error {
+	at := s.Machines[0]
+	if err := at.call(ctx, "DELETE", "/services/"+name, nil, nil); err != nil {
+		return err
+	}
+	return until(ctx, 50*time.Millisecond, func(ctx context.Context) error {
+		for _, m := range s.Machines {
+			var left []struct{ ID string }
+			filter := url.QueryEscape(fmt.Sprintf(`{"label":["com.docker.swarm.service.name=%s"]}`, name))
+			if err := m.call(ctx, "GET", "/containers/json?filters="+filter, nil, &left); err != nil {
+				return err
+			}
+			if len(left) > 0 {
+				return fmt.Errorf("%d replicas of %s run on %s", len(left), name, m.Name)
+			}
+		}
+		return nil
+	})
 }
 
 // Running returns how many replicas of a service run, not counting those on a machine.

@@ -4,6 +4,7 @@ package swarm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,11 +16,12 @@ import (
 
 // Machine is one dockerd and all that it runs.
 type Machine struct {
-	Name string // its host name
-	Addr string
-	dir  string
-	init *exec.Cmd // the first process in the machine's PID namespace: with it, everything there ends
-	log  *os.File
+	Name   string // its host name
+	Addr   string
+	dir    string
+	init   *exec.Cmd // makes the machine's namespaces: with it, everything there ends
+	orders *os.File  // a line for each dockerd that should be started
+	log    *os.File
 	api
 }
 
@@ -76,19 +78,18 @@ func (m *Machine) plugIn(i int) error {
 	return nil
 }
 
-// machine is what runs first in a machine: it hides the host's containerd, and gives dockerd a directory for its key.
+// machine is what runs first in a machine: it hides what the host has in /run, and starts a dockerd for each line that it reads.
 const machine = `set -e
 hostname "$1"
-mkdir -p "$2/data" "$2/exec" "$2/etc" /run/docker /run/containerd /etc/docker
-mount -t tmpfs tmpfs /run/containerd
-mount -t tmpfs tmpfs /run/docker
-mount --bind "$2/etc" /etc/docker
-rm -f "$2/docker.pid" "$2/docker.sock"
+mkdir -p "$2/data" "$2/exec"
+mount -t tmpfs tmpfs /run
 rm -rf "$2/exec"
-"$3" --data-root "$2/data" --exec-root "$2/exec" --pidfile "$2/docker.pid" --userland-proxy=false -H "unix://$2/docker.sock" --cgroup-parent "/$1" &
-echo $! > "$2/dockerd"
-wait
-sleep infinity`
+set +e
+while read -r _; do
+	rm -f "$2/docker.pid" "$2/docker.sock"
+	"$3" --data-root "$2/data" --exec-root "$2/exec" --pidfile "$2/docker.pid" --deprecated-key-path "$2/key.json" --userland-proxy=false \
+		-H "unix://$2/docker.sock" --cgroup-parent "/$1" </dev/null &
+done`
 
 // Boot starts a machine, or starts it again, and returns when its dockerd answers.
 func (s *Swarm) Boot(ctx context.Context, m *Machine) (err error) {
@@ -98,41 +99,46 @@ func (s *Swarm) Boot(ctx context.Context, m *Machine) (err error) {
 	if m.log, err = os.OpenFile(filepath.Join(m.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 		return err
 	}
-	m.init = exec.Command("nsenter", "--net=/run/netns/"+m.Name, "unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc",
-		"bash", "-c", machine, "bash", m.Name, m.dir, s.bin)
-	m.init.Stdout, m.init.Stderr = m.log, m.log
-	m.init.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := m.init.Start(); err != nil {
+	read, write, err := os.Pipe()
+	if err != nil {
 		return err
 	}
-	if err := s.Link(m, true); err != nil {
+	m.orders = write
+	m.init = exec.Command("nsenter", "--net=/run/netns/"+m.Name, "unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc",
+		"bash", "-c", machine, "bash", m.Name, m.dir, s.bin)
+	m.init.Stdin, m.init.Stdout, m.init.Stderr = read, m.log, m.log
+	m.init.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	err = m.init.Start()
+	_ = read.Close()
+	if err != nil {
+		return err
+	}
+	if err := m.confine(ctx); err != nil {
+		return err
+	}
+	if err := m.Link(true); err != nil {
+		return err
+	}
+	return m.StartProcess(ctx)
+}
+
+// StartProcess starts dockerd, and returns when it answers.
+func (m *Machine) StartProcess(ctx context.Context) error {
+	if _, err := fmt.Fprintln(m.orders, "start"); err != nil {
 		return err
 	}
 	return until(ctx, 50*time.Millisecond, func(ctx context.Context) error { return m.call(ctx, "GET", "/_ping", nil, nil) })
-}
-
-// Kill is a machine that loses its power: first its link, then all its processes.
-func (s *Swarm) Kill(m *Machine) error {
-	if err := s.Link(m, false); err != nil {
-		return err
-	}
-	return m.end()
 }
 
 func (m *Machine) end() error {
 	if m.init == nil {
 		return nil
 	}
+	_ = m.Thaw()              // what is frozen cannot end
 	_ = m.init.Process.Kill() // unshare takes its child with it, and the namespace ends with that
 	_ = m.init.Wait()
 	m.init = nil
-	return m.log.Close()
-}
-
-// Link plugs a machine's cable in or out.
-func (s *Swarm) Link(m *Machine, up bool) error {
-	state := map[bool]string{true: "up", false: "down"}[up]
-	return ip("link set swarm-port"+strings.TrimPrefix(m.Name, bridge+"-"), state)
+	return errors.Join(m.orders.Close(), m.log.Close())
 }
 
 // Stop ends everything and takes the network away.

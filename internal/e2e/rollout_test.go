@@ -1,0 +1,76 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"shoal/internal/api"
+)
+
+// deployed is web as a Deployment, of a version.
+func deployed(replicas, version int) string {
+	manifest := web(replicas)
+	manifest = strings.Replace(manifest, "apiVersion: v1\nkind: ReplicationController", "apiVersion: apps/v1\nkind: Deployment", 1)
+	manifest = strings.Replace(manifest, "  selector: {app: web}\n  template:", "  selector: {matchLabels: {app: web}}\n  template:", 1)
+	// Who is told to end serves on for as long as a packet may still be on its way to it, as Kubernetes advises.
+	manifest = strings.Replace(manifest, "terminationGracePeriodSeconds: 2", "terminationGracePeriodSeconds: 4", 1)
+	manifest = strings.Replace(manifest, "        args: [serve, \"8080\"]\n", "        args: [serve, \"8080\"]\n        lifecycle: {preStop: {sleep: {seconds: 1}}}\n", 1)
+	return strings.Replace(manifest, "    metadata: {labels: {app: web}}\n    spec:", fmt.Sprintf("    metadata: {labels: {app: web, version: v%d}}\n    spec:", version), 1)
+}
+
+// TestRollingUpdateFailsNoRequest replaces ten pods behind a VIP, forth and back, while a pod on another machine asks it 200 times a second.
+func TestRollingUpdateFailsNoRequest(t *testing.T) {
+	c := startLab(t, 3)
+	apply(t, deployed(10, 1))
+	shoal(t, "rollout", "status", "deploy/web", "--timeout", "60s")
+	const length = 25 * time.Second
+	startAskingOften(t, "ask", c.names[1], 200, length)
+	began := time.Now()
+	apply(t, deployed(10, 2))
+	out := shoal(t, "rollout", "status", "deploy/web", "--timeout", "60s")
+	t.Logf("FIGURES ten pods replaced after %v\n%s", time.Since(began).Round(time.Millisecond), out)
+	c.allOf(t, "v2")
+	shoal(t, "rollout", "undo", "deploy/web")
+	shoal(t, "rollout", "status", "deploy/web", "--timeout", "60s")
+	c.allOf(t, "v1")
+	if over := time.Since(began) - length; over > 0 {
+		t.Errorf("the pod stopped asking %v before the end", over)
+	}
+	a := answers(t, "ask", length+15*time.Second)
+	t.Logf("FIGURES %d of %d requests failed", a.failed, a.sent)
+	if a.failed > 0 || a.sent < int(length.Seconds())*180 {
+		t.Errorf("%d of %d requests failed:\n%s", a.failed, a.sent, a.log)
+	}
+	kubectl := tourShell(t, ".", c.names[0], map[string]string{"kubectl": "kubectl-current"})
+	for _, args := range []string{"history deploy/web --revision=2", "undo deploy/web --to-revision=2", "status deploy/web --timeout=60s", "restart deploy/web", "status deploy/web --timeout=60s"} {
+		if out, err := kubectl("kubectl -n default rollout " + args); err != nil {
+			t.Errorf("kubectl rollout %s: %v\n%s", args, err, out)
+		}
+	}
+	c.allOf(t, "v2")
+	if out := shoal(t, "rollout", "history", "deploy/web"); !strings.Contains(out, "\n3 ") || !strings.Contains(out, "\n5 ") {
+		t.Errorf("history:\n%s", out)
+	}
+}
+
+// allOf checks that the ten pods that are to stay are of one version.
+func (c *cluster) allOf(t *testing.T, version string) {
+	t.Helper()
+	all, err := pods(t.Context(), c.api, "web")
+	must(t, err)
+	n := 0
+	for _, p := range all {
+		if p.DeletionTimestamp == nil && p.Status.Phase == corev1.PodRunning && api.IsPodReady(p) && p.Labels["version"] == version {
+			n++
+		}
+	}
+	if n != 10 {
+		t.Errorf("%d pods of %s are ready, want 10", n, version)
+	}
+}
