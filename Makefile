@@ -36,7 +36,7 @@ tools: ## the kubectls, the Helm and the etcd that the tests judge by
 # The release before, or as long as there is none, what main was some steps ago.
 BEFORE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list --max-count=16 HEAD | tail -1)
 
-before: ## build the commit BEFORE, which the test of upgrades begins with
+before: build ## build the commit BEFORE, which the test of upgrades begins with
 	@./.ci/before $(BEFORE)
 
 FAULT_RUNS ?= 10
