@@ -345,9 +345,10 @@ func TestAMasterMayEndAtEveryWriteOfAJob(t *testing.T) {
 							t.Fatal("the job does not end")
 						}
 					}
+					// A pod that was let go to be deleted with the job may have ended before it was: that is no failure.
 					j := c.job()
 					if s := j.Status; phase == corev1.PodSucceeded && (s.Succeeded != 6 || s.Failed != 0 || is(j, batchv1.JobComplete) == "") ||
-						phase == corev1.PodFailed && (s.Succeeded != 0 || int(s.Failed) != len(c.pods()) || s.Failed < 4 || is(j, batchv1.JobFailed) == "") {
+						phase == corev1.PodFailed && (s.Succeeded != 0 || int(s.Failed) > len(c.pods()) || s.Failed < 4 || is(j, batchv1.JobFailed) == "") {
 						t.Errorf("after %d Masters %d pods, status %+v", term, len(c.pods()), s)
 					}
 					c.untracked()
