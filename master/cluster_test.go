@@ -241,6 +241,20 @@ func get[T api.Object](c *cluster, k *api.Kind, namespace, name string) T {
 	return o.DeepCopyObject().(T)
 }
 
+// modify changes an object of the default namespace, and waits until nobody has anything left to do.
+func modify[T api.Object](c *cluster, k *api.Kind, name string, change ...func(T)) {
+	c.Helper()
+	o := get[T](c, k, metav1.NamespaceDefault, name)
+	for _, f := range change {
+		f(o)
+	}
+	o.SetResourceVersion("")
+	if _, err := c.Update(c.Context(), k, o, client.UpdateOptions{}); err != nil {
+		c.Fatal(err)
+	}
+	c.settle()
+}
+
 // pods returns the pods of the default namespace, in order of their names.
 func (c *cluster) pods() []*corev1.Pod {
 	c.Helper()

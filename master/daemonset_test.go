@@ -53,15 +53,7 @@ func (c *cluster) daemonSet() *appsv1.DaemonSet {
 
 func (c *cluster) alterDaemonSet(change ...func(*appsv1.DaemonSet)) {
 	c.Helper()
-	ds := c.daemonSet()
-	for _, f := range change {
-		f(ds)
-	}
-	ds.ResourceVersion = ""
-	if _, err := c.Update(c.Context(), api.DaemonSets, ds, client.UpdateOptions{}); err != nil {
-		c.Fatal(err)
-	}
-	c.settle()
+	modify(c, api.DaemonSets, "agent", change...)
 }
 
 // alterNode changes a Node's metadata and spec.

@@ -70,15 +70,7 @@ func replicas(n int32) func(*appsv1.Deployment) {
 // alter changes a Deployment's spec, and waits until nobody has anything left to do.
 func (c *cluster) alter(name string, change ...func(*appsv1.Deployment)) {
 	c.Helper()
-	d := c.deployment(name)
-	for _, f := range change {
-		f(d)
-	}
-	d.ResourceVersion = ""
-	if _, err := c.Update(c.Context(), api.Deployments, d, client.UpdateOptions{}); err != nil {
-		c.Fatal(err)
-	}
-	c.settle()
+	modify(c, api.Deployments, name, change...)
 }
 
 func (c *cluster) deployment(name string) *appsv1.Deployment {

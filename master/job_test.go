@@ -216,13 +216,7 @@ func TestASuspendedJobHasNoPods(t *testing.T) {
 			t.Errorf("%d pods, status %+v", len(c.pods()), j.Status)
 		}
 		for _, want := range []struct{ pods int }{{2}, {0}, {2}} {
-			j := c.job()
-			suspend(want.pods == 0)(j)
-			j.ResourceVersion = ""
-			if _, err := c.Update(c.Context(), api.Jobs, j, client.UpdateOptions{}); err != nil {
-				t.Fatal(err)
-			}
-			c.settle()
+			modify(c, api.Jobs, "work", suspend(want.pods == 0))
 			if j := c.job(); len(c.pods()) != want.pods || j.Status.Failed != 0 || (is(j, batchv1.JobSuspended) != "") != (want.pods == 0) {
 				t.Errorf("%d pods, want %d, status %+v", len(c.pods()), want.pods, j.Status)
 			}
@@ -362,12 +356,7 @@ func TestIndexesOfAJobThatShrinks(t *testing.T) {
 	inCluster(t, 1, func(c *cluster) {
 		c.create(api.Jobs, newJob(4, 4, indexed))
 		c.settle()
-		j := c.job()
-		j.Spec.Completions, j.Spec.Parallelism, j.ResourceVersion = new(int32(2)), new(int32(2)), ""
-		if _, err := c.Update(c.Context(), api.Jobs, j, client.UpdateOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		c.settle()
+		modify(c, api.Jobs, "work", func(j *batchv1.Job) { j.Spec.Completions, j.Spec.Parallelism = new(int32(2)), new(int32(2)) })
 		var left []string
 		for _, p := range c.running() {
 			left = append(left, p.Annotations[batchv1.JobCompletionIndexAnnotation])

@@ -55,15 +55,7 @@ func (c *cluster) statefulSet() *appsv1.StatefulSet {
 
 func (c *cluster) alterStatefulSet(change ...func(*appsv1.StatefulSet)) {
 	c.Helper()
-	s := c.statefulSet()
-	for _, f := range change {
-		f(s)
-	}
-	s.ResourceVersion = ""
-	if _, err := c.Update(c.Context(), api.StatefulSets, s, client.UpdateOptions{}); err != nil {
-		c.Fatal(err)
-	}
-	c.settle()
+	modify(c, api.StatefulSets, "db", change...)
 }
 
 func dbReplicas(n int32) func(*appsv1.StatefulSet) {

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -109,13 +110,19 @@ func (c drainCmd) Run(ctx context.Context, g *Globals, std streams) error {
 		pod corev1.Pod
 		err error
 	}
+	var mu sync.Mutex
+	say := func(format string, args ...any) { // who waits speaks up at any time
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprintf(std.err, format, args...)
+	}
 	done := make(chan result)
 	for _, p := range leave {
 		if c.DryRun {
 			fmt.Fprintf(std.out, "would evict pod %s/%s\n", p.Namespace, p.Name)
 			continue
 		}
-		go func() { done <- result{p, c.evict(ctx, conn, std, p)} }()
+		go func() { done <- result{p, c.evict(ctx, conn, say, p)} }()
 	}
 	if c.DryRun {
 		return nil
@@ -164,7 +171,7 @@ func (c drainCmd) sort(pods []corev1.Pod) (leave, stay []corev1.Pod, err error) 
 }
 
 // evict asks until the budget allows it, and waits until the pod is gone.
-func (c drainCmd) evict(ctx context.Context, conn *conn, std streams, p corev1.Pod) error {
+func (c drainCmd) evict(ctx context.Context, conn *conn, say func(string, ...any), p corev1.Pod) error {
 	ev := policyv1.Eviction{
 		TypeMeta:      metav1.TypeMeta{APIVersion: "policy/v1", Kind: "Eviction"},
 		ObjectMeta:    metav1.ObjectMeta{Name: p.Name, Namespace: p.Namespace},
@@ -185,7 +192,7 @@ func (c drainCmd) evict(ctx context.Context, conn *conn, std streams, p corev1.P
 			return nil
 		case apierrors.IsTooManyRequests(err):
 			if !told {
-				fmt.Fprintf(std.err, "pod %s/%s waits: %v\n", p.Namespace, p.Name, err)
+				say("pod %s/%s waits: %v\n", p.Namespace, p.Name, err)
 				told = true
 			}
 			if err := conn.budgetsChange(ctx, p.Namespace); err != nil {

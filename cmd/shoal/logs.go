@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,13 +13,14 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"shoal/internal/api"
 )
 
 type logsCmd struct {
-	Args       []string      `arg:"" optional:"" help:"POD, pod/NAME, rc/NAME or svc/NAME."`
+	Args       []string      `arg:"" optional:"" help:"POD, pod/NAME, deploy/NAME, rc/NAME, svc/NAME and the like."`
 	Selector   string        `short:"l" help:"Label selector: the logs of every matching pod."`
 	Container  string        `short:"c" help:"Container; needed when the pod has several."`
 	Follow     bool          `short:"f" help:"Go on with what is written."`
@@ -106,20 +108,28 @@ func (c logsCmd) pods(ctx context.Context, g *Globals, conn *conn) ([]string, er
 	return names, nil
 }
 
-// selectorOf returns the label selector of a ReplicationController or Service.
+// selectorOf returns the label selector of an object that has one: just labels, as ReplicationControllers and Services have it, or the
+// newer form.
 func selectorOf(ctx context.Context, g *Globals, conn *conn, t target) (string, error) {
 	var o struct {
 		Spec struct {
-			Selector map[string]string `json:"selector"`
+			Selector json.RawMessage `json:"selector"`
 		} `json:"spec"`
 	}
 	if err := conn.json(ctx, request{method: "GET", path: path(t.kind, g.Namespace, t.name)}, &o); err != nil {
 		return "", err
 	}
-	if len(o.Spec.Selector) == 0 {
-		return "", fmt.Errorf("%s selects no pods", shown(t.kind, t.name))
+	var plain map[string]string
+	if json.Unmarshal(o.Spec.Selector, &plain) == nil && len(plain) > 0 {
+		return labels.SelectorFromSet(plain).String(), nil
 	}
-	return labels.SelectorFromSet(o.Spec.Selector).String(), nil
+	var newer metav1.LabelSelector
+	if json.Unmarshal(o.Spec.Selector, &newer) == nil {
+		if s, err := metav1.LabelSelectorAsSelector(&newer); err == nil && !s.Empty() {
+			return s.String(), nil
+		}
+	}
+	return "", fmt.Errorf("%s selects no pods", shown(t.kind, t.name))
 }
 
 func (c logsCmd) one(ctx context.Context, g *Globals, conn *conn, pod string, w io.Writer) error {

@@ -11,7 +11,6 @@ import (
 	"github.com/robfig/cron/v3"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -268,15 +267,5 @@ func newCronJob(o *batchv1.CronJob, due time.Time) *batchv1.Job {
 }
 
 func (r *cronJobs) writeStatus(ctx context.Context, o *batchv1.CronJob, status batchv1.CronJobStatus) error {
-	if equality.Semantic.DeepEqual(o.Status, status) {
-		return nil
-	}
-	o = o.DeepCopy()
-	o.Status = status
-	out, err := r.Client.Update(ctx, api.CronJobs, o, client.UpdateOptions{Subresource: "status"})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	var w written
-	return errors.Join(noteWrite(out, err, &w, "write status"), w.shown(ctx, r.Caches.CronJobs))
+	return updateStatus(ctx, r.Config, api.CronJobs, r.Caches.CronJobs, o, func(o *batchv1.CronJob) { o.Status = status })
 }

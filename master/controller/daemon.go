@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -12,7 +11,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"shoal/internal/api"
@@ -31,14 +29,8 @@ const daemonController = "daemonset-controller"
 func newDaemons(c Config) loop {
 	d := &daemons{Config: c, queue: client.NewQueue()}
 	c.Caches.DaemonSets.OnChange(func(old, ds *appsv1.DaemonSet) { d.queue.Add(client.KeyOf(cmp.Or(ds, old))) })
-	c.Caches.Pods.OnChange(func(old, p *corev1.Pod) {
-		if old != nil {
-			d.podChanged(old)
-		}
-		if p != nil {
-			d.podChanged(p)
-		}
-	})
+	follow(c.Caches.Pods, wakeOwner(api.DaemonSets, d.queue.Add,
+		selecting(c.Caches.DaemonSets, func(ds *appsv1.DaemonSet) *metav1.LabelSelector { return ds.Spec.Selector })))
 	c.Caches.Nodes.OnChange(func(old, n *corev1.Node) {
 		if old != nil && n != nil && maps.Equal(old.Labels, n.Labels) && equality.Semantic.DeepEqual(old.Spec.Taints, n.Spec.Taints) {
 			return
@@ -48,20 +40,6 @@ func newDaemons(c Config) loop {
 		}
 	})
 	return loop{name: daemonController, queue: d.queue, workers: 2, reconcile: d.reconcile}
-}
-
-func (d *daemons) podChanged(p *corev1.Pod) {
-	if ref := metav1.GetControllerOf(p); ref != nil {
-		if isOf(ref, api.DaemonSets) {
-			d.queue.Add(client.Key{Namespace: p.Namespace, Name: ref.Name})
-		}
-		return
-	}
-	for _, ds := range d.Caches.DaemonSets.List(p.Namespace, nil) {
-		if selectorOf(ds.Spec.Selector).Matches(labelsOf(p)) {
-			d.queue.Add(client.KeyOf(ds))
-		}
-	}
 }
 
 func (d *daemons) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {
@@ -74,11 +52,7 @@ func (d *daemons) reconcile(ctx context.Context, key client.Key) (time.Duration,
 	})
 	if errors.Is(err, errCollision) {
 		status := *ds.Status.DeepCopy()
-		n := int32(1)
-		if status.CollisionCount != nil {
-			n += *status.CollisionCount
-		}
-		status.CollisionCount = &n
+		status.CollisionCount = new(deref(status.CollisionCount) + 1)
 		return 0, d.writeStatus(ctx, ds, status)
 	}
 	if err != nil {
@@ -129,49 +103,17 @@ func (d *daemons) act(ctx context.Context, ds *appsv1.DaemonSet, p *daemonPlan) 
 		d.Events.EventFrom(daemonController, ds, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: %s", pod.Name)
 		return nil
 	})
-	var create error
-	rest := p.create
-	for batch := 4; len(rest) > 0 && create == nil; batch *= 2 { // a template that cannot work costs few calls
-		n := min(batch, len(rest))
-		create = each(ctx, rest[:n], func(ctx context.Context, node string) error { return d.create(ctx, ds, p.hash, node, &w) })
-		rest = rest[n:]
-	}
+	create := createAll(ctx, p.create, func(ctx context.Context, node string) error {
+		return createPod(ctx, d.Config, daemonController, ds, newDaemonPod(ds, p.hash, node), &w)
+	})
 	if len(p.create)+len(p.remove) == 0 {
 		return nil
 	}
 	return errors.Join(remove, create, w.shown(ctx, d.Caches.Pods))
 }
 
-func (d *daemons) create(ctx context.Context, ds *appsv1.DaemonSet, hash, node string, w *written) error {
-	out, err := d.Client.Create(ctx, api.Pods, newDaemonPod(ds, hash, node), client.CreateOptions{})
-	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
-		return nil
-	}
-	if err != nil {
-		if ctx.Err() == nil {
-			d.Events.EventFrom(daemonController, ds, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
-		}
-		return fmt.Errorf("create pod for %s: %w", node, err)
-	}
-	if p, ok := out.(*corev1.Pod); ok {
-		w.note(p.ResourceVersion)
-		d.Events.EventFrom(daemonController, ds, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %s", p.Name)
-	}
-	return nil
-}
-
 func (d *daemons) writeStatus(ctx context.Context, ds *appsv1.DaemonSet, status appsv1.DaemonSetStatus) error {
-	if equality.Semantic.DeepEqual(ds.Status, status) {
-		return nil
-	}
-	ds = ds.DeepCopy()
-	ds.Status = status
-	out, err := d.Client.Update(ctx, api.DaemonSets, ds, client.UpdateOptions{Subresource: "status"})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	var w written
-	return errors.Join(noteWrite(out, err, &w, "write status"), w.shown(ctx, d.Caches.DaemonSets))
+	return updateStatus(ctx, d.Config, api.DaemonSets, d.Caches.DaemonSets, ds, func(ds *appsv1.DaemonSet) { ds.Status = status })
 }
 
 // newDaemonPod is a set's pod for one Node: the scheduler may put it nowhere else, and it stays there through whatever befalls the Node.

@@ -230,8 +230,7 @@ func (p *daemonPlan) surge(most int) {
 
 // status counts the Nodes by their oldest pod, as Kubernetes does.
 func (p *daemonPlan) status() appsv1.DaemonSetStatus {
-	s := *p.set.Status.DeepCopy()
-	s = appsv1.DaemonSetStatus{ObservedGeneration: p.set.Generation, CollisionCount: s.CollisionCount, Conditions: s.Conditions}
+	s := appsv1.DaemonSetStatus{ObservedGeneration: p.set.Generation, CollisionCount: p.set.Status.CollisionCount, Conditions: p.set.Status.Conditions}
 	for _, node := range p.should {
 		s.DesiredNumberScheduled++
 		if len(p.on[node]) == 0 {

@@ -4,13 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"shoal/internal/api"
@@ -30,45 +28,20 @@ const deploymentController = "deployment-controller"
 func newDeployments(c Config) loop {
 	d := &deployments{Config: c, queue: client.NewQueue()}
 	c.Caches.Deployments.OnChange(func(old, o *appsv1.Deployment) { d.queue.Add(client.KeyOf(cmp.Or(o, old))) })
-	c.Caches.ReplicaSets.OnChange(func(old, rs *appsv1.ReplicaSet) {
-		if old != nil {
-			d.setChanged(old)
-		}
-		if rs != nil {
-			d.setChanged(rs)
-		}
-	})
+	wake := wakeOwner(api.Deployments, d.queue.Add, selecting(c.Caches.Deployments, func(o *appsv1.Deployment) *metav1.LabelSelector { return o.Spec.Selector }))
+	follow(c.Caches.ReplicaSets, wake)
+	// Who replaces all its pods at once waits for the last of the old ones to go.
 	c.Caches.Pods.OnChange(func(old, p *corev1.Pod) {
-		if old != nil && (p == nil || !api.IsPodActive(p)) {
-			d.podGone(old)
+		if old == nil || p != nil && api.IsPodActive(p) {
+			return
+		}
+		if ref := metav1.GetControllerOf(old); ref != nil && isOf(ref, api.ReplicaSets) {
+			if rs, ok := c.Caches.ReplicaSets.Get(client.Key{Namespace: old.Namespace, Name: ref.Name}); ok {
+				wake(rs)
+			}
 		}
 	})
 	return loop{name: deploymentController, queue: d.queue, workers: 5, reconcile: d.reconcile}
-}
-
-func (d *deployments) setChanged(rs *appsv1.ReplicaSet) {
-	if ref := metav1.GetControllerOf(rs); ref != nil {
-		if isOf(ref, api.Deployments) {
-			d.queue.Add(client.Key{Namespace: rs.Namespace, Name: ref.Name})
-		}
-		return
-	}
-	for _, o := range d.Caches.Deployments.List(rs.Namespace, nil) {
-		if selectorOf(o.Spec.Selector).Matches(labelsOf(rs)) {
-			d.queue.Add(client.KeyOf(o))
-		}
-	}
-}
-
-// podGone wakes the Deployment that waits for its last pod to go.
-func (d *deployments) podGone(p *corev1.Pod) {
-	ref := metav1.GetControllerOf(p)
-	if ref == nil || !isOf(ref, api.ReplicaSets) {
-		return
-	}
-	if rs, ok := d.Caches.ReplicaSets.Get(client.Key{Namespace: p.Namespace, Name: ref.Name}); ok {
-		d.setChanged(rs)
-	}
 }
 
 func (d *deployments) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {
@@ -219,20 +192,7 @@ func (d *deployments) forget(ctx context.Context, r *rollout) error {
 }
 
 func (d *deployments) writeStatus(ctx context.Context, r *rollout, status appsv1.DeploymentStatus) error {
-	if equalStatus(r.Status, status) {
-		return nil
-	}
-	o := r.DeepCopy()
-	o.Status = status
-	out, err := d.Client.Update(ctx, api.Deployments, o, client.UpdateOptions{Subresource: "status"})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("write status: %w", err)
-	}
-	var w written
-	return errors.Join(noteWrite(out, nil, &w, "write status"), w.shown(ctx, d.Caches.Deployments))
+	return updateStatus(ctx, d.Config, api.Deployments, d.Caches.Deployments, r.Deployment, func(o *appsv1.Deployment) { o.Status = status })
 }
 
 // byAge orders ReplicaSets, the youngest last.

@@ -151,14 +151,5 @@ func (d *deployments) collided(ctx context.Context, r *rollout, rs *appsv1.Repli
 
 // noteRevision tells kubectl which revision is the present one. Written with the status, as in Kubernetes, it is no new generation.
 func (d *deployments) noteRevision(ctx context.Context, r *rollout, revision string) error {
-	o := r.DeepCopy()
-	if !annotate(o, revisionAnnotation, revision) {
-		return nil
-	}
-	out, err := d.Client.Update(ctx, api.Deployments, o, client.UpdateOptions{Subresource: "status"})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	var w written
-	return errors.Join(noteWrite(out, err, &w, "note revision"), w.shown(ctx, d.Caches.Deployments))
+	return updateStatus(ctx, d.Config, api.Deployments, d.Caches.Deployments, r.Deployment, func(o *appsv1.Deployment) { annotate(o, revisionAnnotation, revision) })
 }

@@ -9,7 +9,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -199,5 +198,3 @@ func refused(err error) (appsv1.DeploymentCondition, bool) {
 	}
 	return appsv1.DeploymentCondition{}, false
 }
-
-func equalStatus(a, b appsv1.DeploymentStatus) bool { return equality.Semantic.DeepEqual(a, b) }

@@ -3,15 +3,12 @@ package controller
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -35,14 +32,7 @@ const budgetController = "disruption-controller"
 func newBudgets(c Config) loop {
 	b := &budgets{Config: c, queue: client.NewQueue()}
 	c.Caches.Budgets.OnChange(func(old, o *policyv1.PodDisruptionBudget) { b.queue.Add(client.KeyOf(cmp.Or(o, old))) })
-	c.Caches.Pods.OnChange(func(old, p *corev1.Pod) {
-		if old != nil {
-			b.podChanged(old)
-		}
-		if p != nil {
-			b.podChanged(p)
-		}
-	})
+	follow(c.Caches.Pods, b.podChanged)
 	b.onScale()
 	return loop{name: budgetController, queue: b.queue, workers: 2, reconcile: b.reconcile}
 }
@@ -73,8 +63,8 @@ func scaled[T api.Object](cache *client.Cache[T], tell func(namespace string)) {
 	})
 }
 
-func (b *budgets) podChanged(p *corev1.Pod) {
-	for _, o := range b.Caches.Budgets.List(p.Namespace, nil) {
+func (b *budgets) podChanged(p api.Object) {
+	for _, o := range b.Caches.Budgets.List(p.GetNamespace(), nil) {
 		if budgetSelects(o, p) {
 			b.queue.Add(client.KeyOf(o))
 		}
@@ -82,7 +72,7 @@ func (b *budgets) podChanged(p *corev1.Pod) {
 }
 
 // budgetSelects: other than elsewhere, an empty selector selects all pods of the namespace.
-func budgetSelects(o *policyv1.PodDisruptionBudget, p *corev1.Pod) bool {
+func budgetSelects(o *policyv1.PodDisruptionBudget, p api.Object) bool {
 	selector, err := metav1.LabelSelectorAsSelector(o.Spec.Selector)
 	return err == nil && selector.Matches(labelsOf(p))
 }
@@ -109,17 +99,7 @@ func (b *budgets) reconcile(ctx context.Context, key client.Key) (time.Duration,
 	} else {
 		after = budgetStatus(o, &status, pods, expected, now)
 	}
-	if equality.Semantic.DeepEqual(o.Status, status) {
-		return after, nil
-	}
-	o = o.DeepCopy()
-	o.Status = status
-	out, err := b.Client.Update(ctx, api.PodDisruptionBudgets, o, client.UpdateOptions{Subresource: "status"})
-	if apierrors.IsNotFound(err) {
-		return 0, nil
-	}
-	var w written
-	return after, errors.Join(noteWrite(out, err, &w, "write status"), w.shown(ctx, b.Caches.Budgets))
+	return after, updateStatus(ctx, b.Config, api.PodDisruptionBudgets, b.Caches.Budgets, o, func(o *policyv1.PodDisruptionBudget) { o.Status = status })
 }
 
 // expected is how many pods there should be, which their controllers say; a budget of a plain number of pods that must be there does not ask.

@@ -62,29 +62,10 @@ func newGarbage[T api.Object](c Config, k *api.Kind, cache *client.Cache[T]) loo
 			g.queue.Add(client.KeyOf(o))
 		}
 	})
-	onOwnerGone(c.Caches.Pods, ownerGone)
-	onOwnerGone(c.Caches.RCs, ownerGone)
-	onOwnerGone(c.Caches.ReplicaSets, ownerGone)
-	onOwnerGone(c.Caches.Deployments, ownerGone)
-	onOwnerGone(c.Caches.DaemonSets, ownerGone)
-	onOwnerGone(c.Caches.StatefulSets, ownerGone)
-	onOwnerGone(c.Caches.Jobs, ownerGone)
-	onOwnerGone(c.Caches.CronJobs, ownerGone)
-	onOwnerGone(c.Caches.Services, ownerGone)
-	onOwnerGone(c.Caches.Nodes, ownerGone)
+	for _, owner := range c.Caches.owners() {
+		owner.onGone(ownerGone)
+	}
 	return loop{name: "garbage-" + k.Resource, queue: g.queue, workers: 8, reconcile: g.reconcile}
-}
-
-// onOwnerGone tells of each object that is gone, or waits for its dependents to go.
-func onOwnerGone[T api.Object](cache *client.Cache[T], tell func(types.UID)) {
-	var none T
-	cache.OnChange(func(old, o T) {
-		if any(o) == any(none) {
-			tell(old.GetUID())
-		} else if foreground(o) {
-			tell(o.GetUID())
-		}
-	})
 }
 
 func sameOwner(a, b metav1.OwnerReference) bool { return a.UID == b.UID }
@@ -138,8 +119,13 @@ func (g *garbage[T]) ownerIsThere(ctx context.Context, namespace string, ref met
 	if k.Namespaced {
 		key.Namespace = namespace
 	}
-	if o, ok := g.cached(k, key); ok && o.GetUID() == ref.UID {
-		return !foreground(o), nil
+	for _, owner := range g.Caches.owners() {
+		if owner.kind != k {
+			continue
+		}
+		if o, ok := owner.get(key); ok && o.GetUID() == ref.UID {
+			return !foreground(o), nil
+		}
 	}
 	o, err := g.Client.Get(ctx, k, key, client.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -149,32 +135,6 @@ func (g *garbage[T]) ownerIsThere(ctx context.Context, namespace string, ref met
 		return false, fmt.Errorf("look for owner %s %s: %w", ref.Kind, key, err)
 	}
 	return o.GetUID() == ref.UID && !foreground(o), nil
-}
-
-func (g *garbage[T]) cached(k *api.Kind, key client.Key) (api.Object, bool) {
-	switch k {
-	case api.ReplicationControllers:
-		return g.Caches.RCs.Get(key)
-	case api.ReplicaSets:
-		return g.Caches.ReplicaSets.Get(key)
-	case api.Deployments:
-		return g.Caches.Deployments.Get(key)
-	case api.StatefulSets:
-		return g.Caches.StatefulSets.Get(key)
-	case api.Jobs:
-		return g.Caches.Jobs.Get(key)
-	case api.CronJobs:
-		return g.Caches.CronJobs.Get(key)
-	case api.DaemonSets:
-		return g.Caches.DaemonSets.Get(key)
-	case api.Services:
-		return g.Caches.Services.Get(key)
-	case api.Nodes:
-		return g.Caches.Nodes.Get(key)
-	case api.Pods:
-		return g.Caches.Pods.Get(key)
-	}
-	return nil, false
 }
 
 func kindOf(ref metav1.OwnerReference) *api.Kind {

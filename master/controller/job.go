@@ -11,7 +11,6 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -32,29 +31,9 @@ const jobController = "job-controller"
 func newJobs(c Config) loop {
 	j := &jobs{Config: c, queue: client.NewQueue()}
 	c.Caches.Jobs.OnChange(func(old, job *batchv1.Job) { j.queue.Add(client.KeyOf(cmp.Or(job, old))) })
-	c.Caches.Pods.OnChange(func(old, p *corev1.Pod) {
-		if old != nil {
-			j.podChanged(old)
-		}
-		if p != nil {
-			j.podChanged(p)
-		}
-	})
+	follow(c.Caches.Pods, wakeOwner(api.Jobs, j.queue.Add,
+		selecting(c.Caches.Jobs, func(job *batchv1.Job) *metav1.LabelSelector { return job.Spec.Selector })))
 	return loop{name: jobController, queue: j.queue, workers: 5, reconcile: j.reconcile}
-}
-
-func (j *jobs) podChanged(p *corev1.Pod) {
-	if ref := metav1.GetControllerOf(p); ref != nil {
-		if isOf(ref, api.Jobs) {
-			j.queue.Add(client.Key{Namespace: p.Namespace, Name: ref.Name})
-		}
-		return
-	}
-	for _, job := range j.Caches.Jobs.List(p.Namespace, nil) {
-		if selectorOf(job.Spec.Selector).Matches(labelsOf(p)) {
-			j.queue.Add(client.KeyOf(job))
-		}
-	}
 }
 
 func (j *jobs) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {
@@ -146,54 +125,24 @@ func (j *jobs) act(ctx context.Context, job *batchv1.Job, p *jobPlan) error {
 		j.Events.EventFrom(jobController, job, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: %s", pod.Name)
 		return nil
 	})
-	rest := p.create
-	for batch := 4; len(rest) > 0 && err == nil; batch *= 2 { // a template that cannot work costs few calls
-		n := min(batch, len(rest))
-		err = each(ctx, rest[:n], func(ctx context.Context, pod *corev1.Pod) error { return j.create(ctx, job, pod, &w) })
-		rest = rest[n:]
+	if err == nil {
+		err = createAll(ctx, p.create, func(ctx context.Context, pod *corev1.Pod) error {
+			return createPod(ctx, j.Config, jobController, job, pod, &w)
+		})
 	}
 	return errors.Join(err, w.shown(ctx, j.Caches.Pods))
 }
 
-func (j *jobs) create(ctx context.Context, job *batchv1.Job, pod *corev1.Pod, w *written) error {
-	out, err := j.Client.Create(ctx, api.Pods, pod, client.CreateOptions{})
-	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
-		return nil
-	}
-	if err != nil {
-		if ctx.Err() == nil {
-			j.Events.EventFrom(jobController, job, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
-		}
-		return fmt.Errorf("create pod: %w", err)
-	}
-	if p, ok := out.(*corev1.Pod); ok {
-		w.note(p.ResourceVersion)
-		j.Events.EventFrom(jobController, job, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %s", p.Name)
-	}
-	return nil
-}
-
 func (j *jobs) writeStatus(ctx context.Context, job *batchv1.Job, status batchv1.JobStatus) error {
-	if equality.Semantic.DeepEqual(job.Status, status) {
-		return nil
-	}
-	was := jobFinished(job)
-	o := job.DeepCopy()
-	o.Status = status
-	out, err := j.Client.Update(ctx, api.Jobs, o, client.UpdateOptions{Subresource: "status"})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	var w written
-	if err := noteWrite(out, err, &w, "write status"); err != nil {
+	if err := updateStatus(ctx, j.Config, api.Jobs, j.Caches.Jobs, job, func(job *batchv1.Job) { job.Status = status }); err != nil {
 		return err
 	}
-	if c := jobCondition(&status, batchv1.JobFailed); c != nil && !was {
+	if c := jobCondition(&status, batchv1.JobFailed); c != nil {
 		j.Events.EventFrom(jobController, job, corev1.EventTypeWarning, c.Reason, "%s", c.Message)
-	} else if jobFinished(o) && !was {
+	} else if jobCondition(&status, batchv1.JobComplete) != nil {
 		j.Events.EventFrom(jobController, job, corev1.EventTypeNormal, "Completed", "Job completed")
 	}
-	return w.shown(ctx, j.Caches.Jobs)
+	return nil
 }
 
 // jobCondition returns a condition that is true.

@@ -69,7 +69,7 @@ func newJobPlan(job *batchv1.Job, pods []*corev1.Pod, now time.Time) *jobPlan {
 	p.begin()
 	refused := p.count(pods)
 	p.decide(refused)
-	p.tell(pods)
+	p.tell()
 	return p
 }
 
@@ -429,7 +429,7 @@ func (p *jobPlan) manageIndexes(want int) {
 }
 
 // tell fills in how many pods there are.
-func (p *jobPlan) tell(pods []*corev1.Pod) {
+func (p *jobPlan) tell() {
 	s := &p.status
 	ready := int32(0)
 	for _, pod := range p.active {

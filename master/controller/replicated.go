@@ -31,7 +31,7 @@ type replicatedKind struct {
 	kind       *api.Kind
 	controller string // its name in Events
 	get        func(client.Key) (*replicated, bool)
-	list       func(namespace string) []*replicated
+	adopters   func(pod api.Object) []client.Key
 	onChange   func(func(client.Key))
 	withStatus func(*replicated, appsv1.ReplicaSetStatus) api.Object
 	waitFor    func(ctx context.Context, rev string) error
@@ -49,12 +49,13 @@ func newReplicatedKind[T api.Object](k *api.Kind, controller string, cache *clie
 			}
 			return of(o), true
 		},
-		list: func(namespace string) []*replicated {
-			var all []*replicated
-			for _, o := range cache.List(namespace, nil) {
-				all = append(all, of(o))
+		adopters: func(pod api.Object) (keys []client.Key) {
+			for _, o := range cache.List(pod.GetNamespace(), nil) {
+				if of(o).selector.Matches(labelsOf(pod)) {
+					keys = append(keys, client.KeyOf(o))
+				}
 			}
-			return all
+			return keys
 		},
 		onChange: func(add func(client.Key)) {
 			var none T

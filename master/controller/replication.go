@@ -31,29 +31,8 @@ type replication struct {
 func newReplication(c Config, k replicatedKind) loop {
 	r := &replication{Config: c, replicatedKind: k, queue: client.NewQueue()}
 	k.onChange(r.queue.Add)
-	c.Caches.Pods.OnChange(func(old, p *corev1.Pod) {
-		if old != nil {
-			r.podChanged(old)
-		}
-		if p != nil {
-			r.podChanged(p)
-		}
-	})
+	follow(c.Caches.Pods, wakeOwner(k.kind, r.queue.Add, k.adopters))
 	return loop{name: k.controller, queue: r.queue, workers: 5, reconcile: r.reconcile}
-}
-
-func (r *replication) podChanged(p *corev1.Pod) {
-	if ref := metav1.GetControllerOf(p); ref != nil {
-		if isOf(ref, r.kind) {
-			r.queue.Add(client.Key{Namespace: p.Namespace, Name: ref.Name})
-		}
-		return
-	}
-	for _, set := range r.list(p.Namespace) {
-		if set.selects(p) {
-			r.queue.Add(client.KeyOf(set))
-		}
-	}
 }
 
 func (r *replication) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {
@@ -119,39 +98,10 @@ func plan(want int, active, related []*corev1.Pod) (create int, remove []*corev1
 	return create, remove
 }
 
-// createPods creates n pods in growing batches, so that a template that cannot work costs few calls.
 func (r *replication) createPods(ctx context.Context, set *replicated, n int, w *written) error {
-	for batch := 4; n > 0; batch *= 2 {
-		size := min(batch, n, 4*maxParallel)
-		err := each(ctx, make([]struct{}, size), func(ctx context.Context, _ struct{}) error {
-			return r.createPod(ctx, set, w)
-		})
-		if err != nil {
-			return err
-		}
-		n -= size
-	}
-	return nil
-}
-
-func (r *replication) createPod(ctx context.Context, set *replicated, w *written) error {
-	obj, err := r.Client.Create(ctx, api.Pods, r.newPod(set), client.CreateOptions{})
-	if err != nil {
-		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
-			return nil
-		}
-		if ctx.Err() == nil {
-			r.Events.EventFrom(r.controller, set.Object, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
-		}
-		return fmt.Errorf("create pod: %w", err)
-	}
-	p, ok := obj.(*corev1.Pod)
-	if !ok {
-		return fmt.Errorf("create pod: answer is a %T", obj)
-	}
-	w.note(p.ResourceVersion)
-	r.Events.EventFrom(r.controller, set.Object, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %s", p.Name)
-	return nil
+	return createAll(ctx, make([]struct{}, n), func(ctx context.Context, _ struct{}) error {
+		return createPod(ctx, r.Config, r.controller, set.Object, r.newPod(set), w)
+	})
 }
 
 func (r *replication) newPod(set *replicated) *corev1.Pod {

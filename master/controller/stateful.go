@@ -12,7 +12,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -33,29 +32,9 @@ const statefulController = "statefulset-controller"
 func newStatefulSets(c Config) loop {
 	s := &statefulSets{Config: c, queue: client.NewQueue()}
 	c.Caches.StatefulSets.OnChange(func(old, o *appsv1.StatefulSet) { s.queue.Add(client.KeyOf(cmp.Or(o, old))) })
-	c.Caches.Pods.OnChange(func(old, p *corev1.Pod) {
-		if old != nil {
-			s.podChanged(old)
-		}
-		if p != nil {
-			s.podChanged(p)
-		}
-	})
+	follow(c.Caches.Pods, wakeOwner(api.StatefulSets, s.queue.Add,
+		selecting(c.Caches.StatefulSets, func(o *appsv1.StatefulSet) *metav1.LabelSelector { return o.Spec.Selector })))
 	return loop{name: statefulController, queue: s.queue, workers: 5, reconcile: s.reconcile}
-}
-
-func (s *statefulSets) podChanged(p *corev1.Pod) {
-	if ref := metav1.GetControllerOf(p); ref != nil {
-		if isOf(ref, api.StatefulSets) {
-			s.queue.Add(client.Key{Namespace: p.Namespace, Name: ref.Name})
-		}
-		return
-	}
-	for _, o := range s.Caches.StatefulSets.List(p.Namespace, nil) {
-		if selectorOf(o.Spec.Selector).Matches(labelsOf(p)) {
-			s.queue.Add(client.KeyOf(o))
-		}
-	}
 }
 
 func (s *statefulSets) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {
@@ -197,17 +176,7 @@ func (s *statefulSets) leave(ctx context.Context, o *appsv1.StatefulSet, n int, 
 }
 
 func (s *statefulSets) writeStatus(ctx context.Context, o *appsv1.StatefulSet, status appsv1.StatefulSetStatus) error {
-	if equality.Semantic.DeepEqual(o.Status, status) {
-		return nil
-	}
-	o = o.DeepCopy()
-	o.Status = status
-	out, err := s.Client.Update(ctx, api.StatefulSets, o, client.UpdateOptions{Subresource: "status"})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	var w written
-	return errors.Join(noteWrite(out, err, &w, "write status"), w.shown(ctx, s.Caches.StatefulSets))
+	return updateStatus(ctx, s.Config, api.StatefulSets, s.Caches.StatefulSets, o, func(o *appsv1.StatefulSet) { o.Status = status })
 }
 
 func claimName(o *appsv1.StatefulSet, t *corev1.PersistentVolumeClaim, n int) string {

@@ -3,7 +3,6 @@ package controller
 import (
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -143,7 +142,7 @@ func (p *statefulPlan) roll() {
 	missing := 1
 	if u := p.set.Spec.UpdateStrategy.RollingUpdate; u != nil && u.MaxUnavailable != nil {
 		n, _ := intstr.GetScaledValueFromIntOrPercent(u.MaxUnavailable, p.want, true) // validated
-		missing = max(1, min(n, math.MaxInt32))
+		missing = max(1, n)
 	}
 	// In order, what is not available is waited for; else it may be what is to be replaced, and then nothing is lost by that.
 	due := func(n int) bool {
