@@ -82,7 +82,8 @@ func (m *Master) Lead(ctx context.Context, term uint64) error {
 		EvictionGrace: m.cfg.EvictionGrace, AgentGrace: m.cfg.AgentGrace, CA: m.cfg.CA, Without: m.cfg.Without,
 	})
 	pods := scheduler.New(scheduler.Config{
-		Client: m.cfg.Client, Pods: caches.Pods, Nodes: caches.Nodes, Services: caches.Services, Events: events,
+		Client: m.cfg.Client, Pods: caches.Pods, Nodes: caches.Nodes, Services: caches.Services,
+		Namespaces: caches.Namespaces, Budgets: caches.Budgets, Events: events,
 		Now: m.cfg.Clock, Rand: rand.New(rand.NewPCG(term, rand.Uint64())), Log: log,
 	})
 	g, gctx := errgroup.WithContext(ctx)

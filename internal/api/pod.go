@@ -1,6 +1,8 @@
 package api
 
 import (
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -13,6 +15,25 @@ func PodCondition(p *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition
 		}
 	}
 	return nil
+}
+
+// SetPodCondition puts c in p as of now, and reports whether that changed anything but the times.
+func SetPodCondition(p *corev1.Pod, c corev1.PodCondition, now time.Time) bool {
+	old := PodCondition(p, c.Type)
+	if old == nil {
+		c.LastTransitionTime = metav1.NewTime(now)
+		p.Status.Conditions = append(p.Status.Conditions, c)
+		return true
+	}
+	if old.Status == c.Status && old.Reason == c.Reason && old.Message == c.Message {
+		return false
+	}
+	c.LastTransitionTime = old.LastTransitionTime
+	if old.Status != c.Status {
+		c.LastTransitionTime = metav1.NewTime(now)
+	}
+	*old = c
+	return true
 }
 
 // IsPodReady reports whether the pod's Ready condition is true.

@@ -77,7 +77,7 @@ func (l *nodeLifecycle) markDisrupted(ctx context.Context, p *corev1.Pod, now ti
 		return nil
 	}
 	p = p.DeepCopy()
-	setPodCondition(p, corev1.PodCondition{
+	api.SetPodCondition(p, corev1.PodCondition{
 		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: reasonEvicted,
 		Message: "Taint manager: its node does not answer, a replacement is being made",
 	}, now)
@@ -92,7 +92,7 @@ func (l *nodeLifecycle) setUnready(ctx context.Context, p *corev1.Pod, now time.
 		return nil
 	}
 	p = p.DeepCopy()
-	setPodCondition(p, corev1.PodCondition{
+	api.SetPodCondition(p, corev1.PodCondition{
 		Type: corev1.PodReady, Status: corev1.ConditionFalse, Reason: "NodeUnreachable",
 		Message: "its node does not answer", ObservedGeneration: c.ObservedGeneration,
 	}, now)

@@ -28,25 +28,6 @@ func podDisrupted(p *corev1.Pod) bool {
 	return c != nil && c.Status == corev1.ConditionTrue
 }
 
-// setPodCondition puts c in p, and reports whether that changed anything but the times.
-func setPodCondition(p *corev1.Pod, c corev1.PodCondition, now time.Time) bool {
-	old := api.PodCondition(p, c.Type)
-	if old == nil {
-		c.LastTransitionTime = metav1.NewTime(now)
-		p.Status.Conditions = append(p.Status.Conditions, c)
-		return true
-	}
-	if old.Status == c.Status && old.Reason == c.Reason && old.Message == c.Message {
-		return false
-	}
-	c.LastTransitionTime = old.LastTransitionTime
-	if old.Status != c.Status {
-		c.LastTransitionTime = metav1.NewTime(now)
-	}
-	*old = c
-	return true
-}
-
 // rankForDeletion orders pods so that the first is the one least missed, as Kubernetes does: unassigned, pending, not
 // ready, cheap by annotation, sharing its node with more of the others, ready for a shorter time, restarted more
 // often, younger. Other than there, a pod shares its node only with those that stay longer, so that however many go,

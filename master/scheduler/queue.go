@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"container/heap"
 	"time"
 
@@ -33,6 +34,7 @@ type item struct {
 	state    state
 	attempts int
 	until    time.Time // end of the backoff
+	turn     uint64    // among those of equal priority: see queue.turn
 	seq      uint64
 	index    int // in the heap of its state
 }
@@ -43,22 +45,36 @@ type queue struct {
 	active  activeHeap
 	backoff backoffHeap
 	stuck   map[types.UID]*item
+	picky   map[types.UID]*item // those of stuck that other pods matter to
 	seq     uint64
+
+	// Namespaces take turns, so that ten thousand pods of one do not make the one pod of another wait: a pod's turn is one
+	// later than that of the pod before it from its namespace, and no earlier than what is at work now (start-time fair
+	// queueing, Goyal 1996).
+	turn uint64
+	last map[string]uint64
 }
 
-func newQueue() *queue { return &queue{items: map[types.UID]*item{}, stuck: map[types.UID]*item{}} }
+func newQueue() *queue {
+	return &queue{items: map[types.UID]*item{}, stuck: map[types.UID]*item{}, picky: map[types.UID]*item{}, last: map[string]uint64{}}
+}
 
 // put adds a pod or takes its new state; changed says that it may fit now where it did not before.
 func (q *queue) put(p *corev1.Pod, info *placement.Pod, changed bool) {
 	it, ok := q.items[p.UID]
 	if !ok {
 		q.seq++
-		it = &item{pod: p, info: info, seq: q.seq, state: active}
+		it = &item{pod: p, info: info, seq: q.seq, turn: max(q.turn, q.last[p.Namespace]) + 1, state: active}
+		q.last[p.Namespace] = it.turn
 		q.items[p.UID] = it
 		heap.Push(&q.active, it)
 		return
 	}
+	delete(q.picky, p.UID)
 	it.pod, it.info = p, info
+	if it.state == unschedulable && info.Picky() {
+		q.picky[p.UID] = it
+	}
 	if changed && it.state == unschedulable {
 		q.set(it, active)
 	}
@@ -71,6 +87,9 @@ func (q *queue) pop() *item {
 	}
 	it := q.active[0]
 	q.set(it, binding)
+	if q.turn = max(q.turn, it.turn); q.last[it.pod.Namespace] <= q.turn {
+		delete(q.last, it.pod.Namespace)
+	}
 	return it
 }
 
@@ -96,9 +115,9 @@ func (q *queue) failed(it *item, fitsNowhere bool, now time.Time) {
 	}
 }
 
-// wake moves the stuck pods for which fits holds to where they will be tried.
-func (q *queue) wake(now time.Time, fits func(*placement.Pod) bool) {
-	for _, it := range q.stuck {
+// wake moves the pods of a part of the stuck ones for which fits holds to where they will be tried.
+func (q *queue) wake(now time.Time, stuck map[types.UID]*item, fits func(*placement.Pod) bool) {
+	for _, it := range stuck {
 		if !fits(it.info) {
 			continue
 		}
@@ -132,6 +151,9 @@ func (q *queue) set(it *item, s state) {
 		heap.Push(&q.backoff, it)
 	case unschedulable:
 		q.stuck[it.pod.UID] = it
+		if it.info.Picky() {
+			q.picky[it.pod.UID] = it
+		}
 	case binding:
 	}
 }
@@ -144,20 +166,19 @@ func (q *queue) leave(it *item) {
 		heap.Remove(&q.backoff, it.index)
 	case unschedulable:
 		delete(q.stuck, it.pod.UID)
+		delete(q.picky, it.pod.UID)
 	case binding:
 	}
 }
 
-// activeHeap has the pod of the highest priority first, and of those the one that has waited longest.
+// activeHeap has the pod of the highest priority first, and of those the one whose turn it is.
 type activeHeap []*item
 
 func (h activeHeap) Len() int { return len(h) }
 
 func (h activeHeap) Less(i, j int) bool {
-	if a, b := priority(h[i].pod), priority(h[j].pod); a != b {
-		return a > b
-	}
-	return h[i].seq < h[j].seq
+	a, b := h[i], h[j]
+	return cmp.Or(cmp.Compare(b.info.Priority, a.info.Priority), cmp.Compare(a.turn, b.turn), cmp.Compare(a.seq, b.seq)) < 0
 }
 
 func (h activeHeap) Swap(i, j int) {
@@ -172,13 +193,6 @@ func (h *activeHeap) Push(x any) {
 }
 
 func (h *activeHeap) Pop() any { return popLast((*[]*item)(h)) }
-
-func priority(p *corev1.Pod) int32 {
-	if p.Spec.Priority == nil {
-		return 0
-	}
-	return *p.Spec.Priority
-}
 
 // backoffHeap has the pod whose backoff ends first.
 type backoffHeap []*item

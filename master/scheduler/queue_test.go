@@ -46,6 +46,29 @@ func TestThePressingPodComesFirstThenTheOldest(t *testing.T) {
 	wantPop(t, q, "urgent", "a", "b", "c", "")
 }
 
+func TestNamespacesTakeTurns(t *testing.T) {
+	q := newQueue()
+	in := func(namespace, name string) {
+		p := newPod(name, 0)
+		p.Namespace = namespace
+		put(q, p, false)
+	}
+	for _, name := range []string{"a1", "a2", "a3", "a4"} {
+		in("a", name)
+	}
+	wantPop(t, q, "a1")
+	in("b", "b1") // its turn is now, and not after all of those
+	in("b", "b2")
+	wantPop(t, q, "a2", "b1", "a3", "b2", "a4", "")
+	in("a", "a5") // who had many does not pay for that later
+	in("b", "b3")
+	in("a", "a6")
+	wantPop(t, q, "a5", "b3", "a6", "")
+	if len(q.last) != 0 {
+		t.Errorf("namespaces are remembered: %v", q.last)
+	}
+}
+
 func TestAStuckPodWaitsForAChangeThatHelps(t *testing.T) {
 	q := newQueue()
 	put(q, newPod("a", 0), false)
@@ -53,9 +76,9 @@ func TestAStuckPodWaitsForAChangeThatHelps(t *testing.T) {
 	q.failed(it, true, zero)
 	put(q, newPod("a", 0), false) // our own remark on it
 	q.due(zero.Add(time.Hour))
-	q.wake(zero.Add(time.Hour), func(*placement.Pod) bool { return false })
+	q.wake(zero.Add(time.Hour), q.stuck, func(*placement.Pod) bool { return false })
 	wantPop(t, q, "")
-	q.wake(zero.Add(time.Hour), always)
+	q.wake(zero.Add(time.Hour), q.stuck, always)
 	wantPop(t, q, "a", "")
 }
 
@@ -64,7 +87,7 @@ func TestAPodThatWasJustTriedBacksOff(t *testing.T) {
 	put(q, newPod("a", 0), false)
 	it := wantPop(t, q, "a")[0]
 	q.failed(it, true, zero)
-	q.wake(zero, always)
+	q.wake(zero, q.stuck, always)
 	wantPop(t, q, "")
 	if wait := q.due(zero); wait != firstBackoff {
 		t.Fatalf("waits %s", wait)
@@ -99,10 +122,10 @@ func TestAForgottenPodStaysForgotten(t *testing.T) {
 		q.remove(name)
 	}
 	q.failed(late, false, zero) // its binding failed after it had gone
-	q.wake(zero.Add(time.Hour), always)
+	q.wake(zero.Add(time.Hour), q.stuck, always)
 	q.due(zero.Add(time.Hour))
 	wantPop(t, q, "")
-	if len(q.items)+len(q.stuck)+len(q.active)+len(q.backoff) != 0 {
+	if len(q.items)+len(q.stuck)+len(q.picky)+len(q.active)+len(q.backoff) != 0 {
 		t.Errorf("left over: %+v", q)
 	}
 }

@@ -1,6 +1,6 @@
 // Package scheduler gives every pending pod a Node. It learns of pods and Nodes from caches, decides one pod at a time
 // on a picture of the cluster that already includes its own decisions, and binds in the background. It binds and says
-// why a pod is pending; it never creates, moves or deletes a pod. Used by package master, for the length of one term.
+// why a pod is pending. It creates and moves no pod, and deletes only those that have to make room for a more urgent one. Used by package master, for the length of one term.
 package scheduler
 
 import (
@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -30,10 +31,13 @@ type Config struct {
 	Pods     *client.Cache[*corev1.Pod]
 	Nodes    *client.Cache[*corev1.Node]
 	Services *client.Cache[*corev1.Service]
-	Events   *client.Recorder // may be nil
-	Now      func() time.Time // time.Now when nil
-	Rand     *rand.Rand       // breaks ties between nodes
-	Log      *slog.Logger     // nil discards
+	// Namespaces are asked for their labels, Budgets for what preemption may take.
+	Namespaces *client.Cache[*corev1.Namespace]
+	Budgets    *client.Cache[*policyv1.PodDisruptionBudget]
+	Events     *client.Recorder // may be nil
+	Now        func() time.Time // time.Now when nil
+	Rand       *rand.Rand       // breaks ties between nodes
+	Log        *slog.Logger     // nil discards
 }
 
 // Scheduler binds pods to Nodes.
@@ -42,9 +46,8 @@ type Scheduler struct {
 	wake chan struct{}
 
 	mu      sync.Mutex
-	picture *picture
+	picture *placement.Cluster // with what is decided and not yet stored
 	queue   *queue
-	chooser *placement.Chooser
 }
 
 // maxWrites is how many bindings and conditions are written at once: enough to fill batches of the log.
@@ -59,9 +62,9 @@ func New(c Config) *Scheduler {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Scheduler{
-		cfg: c, wake: make(chan struct{}, 1), picture: newPicture(), queue: newQueue(),
-		chooser: placement.NewChooser(c.Rand),
+		cfg: c, wake: make(chan struct{}, 1), picture: placement.NewCluster(c.Rand), queue: newQueue(),
 	}
+	c.Namespaces.OnChange(s.namespaceChanged)
 	c.Nodes.OnChange(s.nodeChanged)
 	c.Pods.OnChange(s.podChanged)
 	return s
@@ -69,7 +72,7 @@ func New(c Config) *Scheduler {
 
 // Run schedules until ctx ends. The caches must be run beside it.
 func (s *Scheduler) Run(ctx context.Context) error {
-	if err := client.WaitSynced(ctx, s.cfg.Services, s.cfg.Nodes, s.cfg.Pods); err != nil {
+	if err := client.WaitSynced(ctx, s.cfg.Namespaces, s.cfg.Services, s.cfg.Budgets, s.cfg.Nodes, s.cfg.Pods); err != nil {
 		return err
 	}
 	var writes errgroup.Group
@@ -97,12 +100,13 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	}
 }
 
-// decision is what to write for one pod: a binding, or why there is none.
+// decision is what to write for one pod: a binding, or why there is none and who has to go for it.
 type decision struct {
 	item    *item
 	pod     *corev1.Pod
 	node    string
 	failure string
+	preempt *preemption
 }
 
 // decide takes the next pod and finds it a node, which at once counts as taken. Without an active pod it returns nil
@@ -116,12 +120,13 @@ func (s *Scheduler) decide() (*decision, time.Duration) {
 	if it == nil {
 		return nil, wait
 	}
-	n, why := s.chooser.Choose(it.info, s.picture.order)
+	n, why := s.picture.Choose(it.info)
 	if n == nil {
 		s.queue.failed(it, true, now)
-		return &decision{item: it, pod: it.pod, failure: why.Message()}, 0
+		return &decision{item: it, pod: it.pod, failure: why.Message(), preempt: s.preempt(it)}, 0
 	}
-	s.picture.add(n.Name, it.info)
+	s.picture.Add(it.info, n.Name)
+	s.moved(it.info)
 	return &decision{item: it, pod: it.pod, node: n.Name}, 0
 }
 
@@ -144,7 +149,10 @@ func (s *Scheduler) carryOut(ctx context.Context, d *decision) {
 	defer s.mu.Unlock()
 	// What the store says of the pod by now is in the cache or on its way there; it decides whether the pod is pending.
 	if s.queue.items[d.pod.UID] == d.item {
-		s.picture.remove(d.pod.UID)
+		if n, info := s.picture.Remove(d.pod.UID); n != nil {
+			s.freed(n)
+			s.moved(info)
+		}
 		s.queue.failed(d.item, false, s.cfg.Now())
 		s.poke()
 	}
@@ -162,28 +170,32 @@ func (s *Scheduler) bind(ctx context.Context, d *decision) error {
 	return nil
 }
 
-// explain writes why the pod is pending into its condition, unless it says so already.
+// explain writes why the pod is pending into its condition, and which node others leave for it, unless it says so already.
+// Only then are those told to go: a Master that ends in between leaves its successor a pod that is waited for.
 func (s *Scheduler) explain(ctx context.Context, d *decision) {
-	c := corev1.PodCondition{
-		Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: d.failure,
-		LastTransitionTime: metav1.NewTime(s.cfg.Now()), ObservedGeneration: d.pod.Generation,
+	if s.describe(ctx, d) {
+		s.evict(ctx, d)
 	}
+}
+
+// describe reports whether the pod says what was decided.
+func (s *Scheduler) describe(ctx context.Context, d *decision) bool {
 	s.cfg.Events.EventFrom(Name, d.pod, corev1.EventTypeWarning, "FailedScheduling", "%s", d.failure)
 	p := d.pod.DeepCopy()
-	if old := api.PodCondition(p, corev1.PodScheduled); old == nil {
-		p.Status.Conditions = append(p.Status.Conditions, c)
-	} else {
-		if old.Status == c.Status && old.Reason == c.Reason && old.Message == c.Message {
-			return
-		}
-		if old.Status == c.Status {
-			c.LastTransitionTime = old.LastTransitionTime
-		}
-		*old = c
+	p.Status.NominatedNodeName = d.preempt.nominated()
+	changed := api.SetPodCondition(p, corev1.PodCondition{
+		Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: d.failure,
+		ObservedGeneration: d.pod.Generation,
+	}, s.cfg.Now())
+	if !changed && p.Status.NominatedNodeName == d.pod.Status.NominatedNodeName {
+		return true
 	}
 	_, err := s.cfg.Client.Update(ctx, api.Pods, p, client.UpdateOptions{Subresource: "status"})
-	if err == nil || ctx.Err() != nil || apierrors.IsNotFound(err) {
-		return
+	if err == nil {
+		return true
+	}
+	if ctx.Err() != nil || apierrors.IsNotFound(err) {
+		return false
 	}
 	// Somebody wrote the pod in between. The next try, which its event may bring, explains again.
 	s.cfg.Log.Debug("explain", "pod", d.pod.Name, "ns", d.pod.Namespace, "err", err)
@@ -193,6 +205,7 @@ func (s *Scheduler) explain(ctx context.Context, d *decision) {
 		s.queue.set(it, backingOff)
 		s.poke()
 	}
+	return false
 }
 
 // poke wakes Run.

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -41,12 +43,19 @@ type rig struct {
 	pods    *client.Cache[*corev1.Pod]
 	bound   chan struct{} // closed when want pods are bound
 	want    atomic.Int32
+	stop    func() // ends the scheduler
 }
 
 // newRig runs a scheduler over an empty registry. f may change the registry before the scheduler starts.
 func newRig(t testing.TB, f func(r *rig)) *rig {
 	t.Helper()
 	reg, _ := registrytest.New(t)
+	return runRig(t, reg, f)
+}
+
+// runRig runs a scheduler over a registry, after f.
+func runRig(t testing.TB, reg *registry.Registry, f func(r *rig)) *rig {
+	t.Helper()
 	r := &rig{TB: t, Registry: reg, backend: &failing{Interface: reg}, bound: make(chan struct{})}
 	if f != nil {
 		f(r)
@@ -55,8 +64,10 @@ func newRig(t testing.TB, f func(r *rig)) *rig {
 	r.pods = client.NewCache[*corev1.Pod](config(api.Pods))
 	nodes := client.NewCache[*corev1.Node](config(api.Nodes))
 	services := client.NewCache[*corev1.Service](config(api.Services))
+	namespaces := client.NewCache[*corev1.Namespace](config(api.Namespaces))
+	budgets := client.NewCache[*policyv1.PodDisruptionBudget](config(api.PodDisruptionBudgets))
 	s := scheduler.New(scheduler.Config{
-		Client: r.backend, Pods: r.pods, Nodes: nodes, Services: services,
+		Client: r.backend, Pods: r.pods, Nodes: nodes, Services: services, Namespaces: namespaces, Budgets: budgets,
 		Now: time.Now, Rand: rand.New(rand.NewPCG(1, 1)),
 	})
 	r.pods.OnChange(func(old, p *corev1.Pod) {
@@ -65,23 +76,24 @@ func newRig(t testing.TB, f func(r *rig)) *rig {
 		}
 	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	done := make(chan error, 4)
-	runs := []func(context.Context) error{r.pods.Run, nodes.Run, services.Run, s.Run}
+	runs := []func(context.Context) error{r.pods.Run, nodes.Run, services.Run, namespaces.Run, budgets.Run, s.Run}
+	done := make(chan error, len(runs))
 	for _, run := range runs {
 		go func() { done <- run(ctx) }()
 	}
-	t.Cleanup(func() {
+	r.stop = sync.OnceFunc(func() {
 		cancel()
 		for range runs {
 			<-done
 		}
 	})
+	t.Cleanup(r.stop)
 	return r
 }
 
 func (r *rig) node(name, cpu string) {
 	r.Helper()
-	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name}}}
 	n.Status.Allocatable = corev1.ResourceList{
 		corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse("64Gi"), corev1.ResourcePods: resource.MustParse("110"),
 	}
@@ -94,12 +106,15 @@ func (r *rig) node(name, cpu string) {
 	}
 }
 
-func (r *rig) pod(name, cpu string) {
+func (r *rig) pod(name, cpu string, f ...func(*corev1.Pod)) {
 	r.Helper()
 	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
 	p.Spec.Containers = []corev1.Container{{Name: "main", Image: "example.org/main:1", Resources: corev1.ResourceRequirements{
 		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu)},
 	}}}
+	for _, change := range f {
+		change(p)
+	}
 	if _, err := r.Registry.Create(r.Context(), api.Pods, p, client.CreateOptions{}); err != nil {
 		r.Fatal(err)
 	}

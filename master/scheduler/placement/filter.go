@@ -9,11 +9,72 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// filters are asked in order, and the first that objects explains why. Each returns nil when the node will do. Cheap
-// ones and those that usually object come first.
+// filters look at the node alone; the first that objects explains why. Each returns nil when the node will do. Cheap ones
+// and those that usually object come first. Those before firstOfTaken object whatever is on the node.
 var filters = [...]func(*Pod, *Node) []string{unschedulable, nodeName, taints, affinity, ports, fit}
 
-// Objections returns why p cannot run on n, in the words of Kubernetes; nil means it can.
+const firstOfTaken = 4
+
+// query is one pod with what the whole cluster means for it, worked out once for all nodes.
+type query struct {
+	*Pod
+	cluster *Cluster
+	company company
+	even    evenness
+}
+
+func (c *Cluster) query(p *Pod) query {
+	c.sweep()
+	return query{Pod: p, cluster: c, company: c.companyOf(p), even: c.evennessOf(p)}
+}
+
+// objections returns why the pod cannot run on n, in the words of Kubernetes; nil means it can. It must fit with those
+// for which others were told to go, too, if they are not less urgent.
+func (q *query) objections(n *Node) []string {
+	if len(n.guests) > 0 {
+		var with []*Pod
+		for _, g := range n.guests {
+			if g.UID != q.UID && g.Priority >= q.Priority && q.cluster.where[g.UID] == nil {
+				with = append(with, g)
+				q.cluster.Add(g, n.Name)
+			}
+		}
+		if len(with) > 0 {
+			why := q.now(n)
+			for _, g := range with {
+				q.cluster.Remove(g.UID)
+			}
+			if why != nil {
+				return why
+			}
+		}
+	}
+	return q.now(n)
+}
+
+func (q *query) now(n *Node) []string {
+	for _, f := range filters {
+		if why := f(q.Pod, n); why != nil {
+			return why
+		}
+	}
+	if why := q.even.objections(n); why != nil {
+		return why
+	}
+	return q.company.objections(n)
+}
+
+// hopeless reports whether the pod could not run on n with nothing else there.
+func (q *query) hopeless(n *Node) bool {
+	for _, f := range filters[:firstOfTaken] {
+		if f(q.Pod, n) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// Objections returns why p cannot run on n, as far as the node alone can tell; nil means it may.
 func Objections(p *Pod, n *Node) []string {
 	if n.object == nil {
 		return []string{"node(s) did not exist"}
@@ -64,18 +125,13 @@ func tolerated(p *Pod, taint corev1.Taint) bool {
 	return false
 }
 
+const notMatching = "node(s) didn't match Pod's node affinity/selector"
+
 func affinity(p *Pod, n *Node) []string {
-	if p.required == nil && p.terms == nil {
+	if p.fits(n.object) {
 		return nil
 	}
-	matches := p.required == nil || p.required.Matches(nodeLabels(n))
-	if matches && p.terms != nil {
-		matches = slices.ContainsFunc(p.terms, func(t nodeTerm) bool { return t.matches(n.object) })
-	}
-	if matches {
-		return nil
-	}
-	return []string{"node(s) didn't match Pod's node affinity/selector"}
+	return []string{notMatching}
 }
 
 func ports(p *Pod, n *Node) []string {
@@ -115,6 +171,15 @@ func fit(p *Pod, n *Node) []string {
 type Failure struct {
 	Nodes   int
 	Reasons map[string]int // nodes an objection was raised for
+}
+
+func (f *Failure) note(nodes int, reasons ...string) {
+	if f.Reasons == nil {
+		f.Reasons = map[string]int{}
+	}
+	for _, reason := range reasons {
+		f.Reasons[reason] += nodes
+	}
 }
 
 // Message is the failure in one sentence, like Kubernetes says it.

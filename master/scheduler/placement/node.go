@@ -7,7 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Node is a Node with what is taken of it. Not safe for concurrent use.
+// Node is a Node with what is taken of it. Only its Cluster changes it.
 type Node struct {
 	Name string
 
@@ -18,19 +18,21 @@ type Node struct {
 	maxPods     int
 
 	pods   map[types.UID]*Pod
+	guests map[types.UID]*Pod // those for which others were told to go
+	images map[string]int64   // bytes of each image that is there
 	used   Resources
 	scored Resources
 	ports  map[hostPort]int
 	groups map[string]int
 }
 
-// NewNode returns a node of which only the name is known: nothing fits there until Set.
-func NewNode(name string) *Node {
+// newNode returns a node of which only the name is known: nothing fits there until it is set.
+func newNode(name string) *Node {
 	return &Node{Name: name, pods: map[types.UID]*Pod{}, ports: map[hostPort]int{}, groups: map[string]int{}}
 }
 
-// Set makes o the node's object; nil means that there is none (any more).
-func (n *Node) Set(o *corev1.Node) {
+// set makes o the node's object; nil means that there is none (any more).
+func (n *Node) set(o *corev1.Node) {
 	n.object = o
 	if o == nil {
 		return
@@ -39,6 +41,7 @@ func (n *Node) Set(o *corev1.Node) {
 	n.allocatable = resourcesOf(o.Status.Allocatable)
 	pods := o.Status.Allocatable[corev1.ResourcePods]
 	n.maxPods = int(pods.Value())
+	n.images = imagesOf(o)
 	n.taints = slices.Clone(o.Spec.Taints)
 	if !ready(o) && !slices.ContainsFunc(n.taints, func(t corev1.Taint) bool {
 		return t.Key == corev1.TaintNodeNotReady || t.Key == corev1.TaintNodeUnreachable
@@ -57,31 +60,26 @@ func ready(o *corev1.Node) bool {
 	return false
 }
 
-// Exists reports whether the node has an object.
-func (n *Node) Exists() bool { return n.object != nil }
+// gone reports whether the node has no object and holds nothing.
+func (n *Node) gone() bool { return n.object == nil && len(n.pods)+len(n.guests) == 0 }
 
-// Empty reports whether no pod is on the node.
-func (n *Node) Empty() bool { return len(n.pods) == 0 }
+// domain is the node's value of a topology key.
+func (n *Node) domain(key string) (string, bool) {
+	if n.object == nil {
+		return "", false
+	}
+	v, ok := n.object.Labels[key]
+	return v, ok
+}
 
-// Add takes p's share of the node, in place of what a pod of the same UID had.
-func (n *Node) Add(p *Pod) {
-	n.Remove(p.UID)
+func (n *Node) add(p *Pod) {
 	n.pods[p.UID] = p
 	n.count(p, 1)
 }
 
-// Remove gives back the share of the pod, if it has one.
-func (n *Node) Remove(uid types.UID) {
-	if p, ok := n.pods[uid]; ok {
-		delete(n.pods, uid)
-		n.count(p, -1)
-	}
-}
-
-// Has reports whether the pod has a share of the node.
-func (n *Node) Has(uid types.UID) bool {
-	_, ok := n.pods[uid]
-	return ok
+func (n *Node) remove(p *Pod) {
+	delete(n.pods, p.UID)
+	n.count(p, -1)
 }
 
 func (n *Node) count(p *Pod, sign int) {

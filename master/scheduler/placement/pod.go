@@ -4,12 +4,16 @@
 package placement
 
 import (
+	"slices"
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
 
 	"shoal/internal/api"
+	"shoal/internal/client"
 )
 
 // Resources are amounts: millicores, bytes, and counts of anything else.
@@ -59,10 +63,16 @@ const (
 
 // Pod is what placement needs of a pod, worked out once. It must not be changed.
 type Pod struct {
+	client.Key
 	UID types.UID
 	// Group is equal for pods that should not share a node: those of one controller or Service. Empty means none.
 	Group string
+	// Priority decides who goes first, and who has to go.
+	Priority int32
 
+	labels      labels.Set
+	since       time.Time // when it was made
+	ending      bool      // it is marked for deletion
 	requests    Resources
 	scored      Resources // requests, with the usual amounts in place of none
 	ports       []hostPort
@@ -70,7 +80,11 @@ type Pod struct {
 	tolerations []corev1.Toleration
 	required    labels.Selector // spec.nodeSelector; nil selects all
 	terms       []nodeTerm      // of which one must match; nil selects all
+	pinned      []string        // the only nodes that terms can match; nil means that they do not say
 	preferred   []weightedTerm
+	neighbours  neighbours
+	spread      []constraint
+	images      []string
 }
 
 type hostPort struct {
@@ -92,8 +106,11 @@ type weightedTerm struct {
 // NewPod works out p.
 func NewPod(p *corev1.Pod, group string) *Pod {
 	out := &Pod{
-		UID: p.UID, Group: group, requests: resourcesOf(api.PodRequests(p)),
-		nodeName: p.Spec.NodeName, tolerations: p.Spec.Tolerations,
+		Key: client.KeyOf(p), UID: p.UID, Group: group, labels: p.Labels, since: p.CreationTimestamp.Time, ending: p.DeletionTimestamp != nil,
+		requests: resourcesOf(api.PodRequests(p)), nodeName: p.Spec.NodeName, tolerations: p.Spec.Tolerations,
+	}
+	if p.Spec.Priority != nil {
+		out.Priority = *p.Spec.Priority
 	}
 	out.scored = out.requests
 	if out.scored.MilliCPU == 0 {
@@ -104,6 +121,7 @@ func NewPod(p *corev1.Pod, group string) *Pod {
 	}
 	for i := range p.Spec.Containers {
 		out.addPorts(&p.Spec.Containers[i])
+		out.images = append(out.images, imageName(p.Spec.Containers[i].Image))
 	}
 	for i := range p.Spec.InitContainers {
 		if api.IsSidecar(&p.Spec.InitContainers[i]) {
@@ -121,6 +139,7 @@ func NewPod(p *corev1.Pod, group string) *Pod {
 					out.terms = append(out.terms, t)
 				}
 			}
+			out.pinned = onlyNames(r.NodeSelectorTerms)
 		}
 		for i := range a.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution {
 			p := &a.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution[i]
@@ -129,7 +148,36 @@ func NewPod(p *corev1.Pod, group string) *Pod {
 			}
 		}
 	}
+	out.neighbours = neighboursOf(p)
+	out.spread = constraintsOf(p)
 	return out
+}
+
+// onlyNames returns the nodes that terms name, if every one of them names some, as those of a DaemonSet's pods do.
+func onlyNames(terms []corev1.NodeSelectorTerm) []string {
+	var names []string
+	for i := range terms {
+		var these []string
+		for _, e := range terms[i].MatchFields {
+			if e.Key == "metadata.name" && e.Operator == corev1.NodeSelectorOpIn {
+				these = e.Values
+			}
+		}
+		if these == nil {
+			return nil
+		}
+		names = append(names, these...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// fits reports whether the node's labels and name are what the pod's nodeSelector and node affinity want.
+func (p *Pod) fits(n *corev1.Node) bool {
+	if p.required != nil && !p.required.Matches(labels.Set(n.Labels)) {
+		return false
+	}
+	return p.terms == nil || slices.ContainsFunc(p.terms, func(t nodeTerm) bool { return t.matches(n) })
 }
 
 func (p *Pod) addPorts(c *corev1.Container) {

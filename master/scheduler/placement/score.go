@@ -1,71 +1,123 @@
 package placement
 
 import (
-	"math/rand/v2"
+	"math"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/labels"
 )
 
 // Each score is between 0 and 100; their weights say what matters more. Spreading comes first: it is what keeps a
 // service alive when a machine dies.
+const best = 100
+
+// Score is one reason to prefer a node or not.
+type Score struct {
+	Name   string
+	Points int64 // 0 to 100
+	Weight int64 // negative when points speak against the node
+}
+
+// The scores, in the order of weights.
 const (
-	best              = 100
-	weightSpread      = 3
-	weightLeastLoaded = 1
-	weightPreferred   = 2
-	weightSoftTaints  = 3
-	// Of the spreading score, the part that looks at zones, when there are zones.
-	zonePercent = 66
+	byLoad = iota
+	byBalance
+	bySpread
+	byPreference
+	bySoftTaints
+	byEvenness
+	byNeighbours
+	byImages
+	kinds
 )
 
-// Chooser finds the best node for one pod after another. It reuses memory; not safe for concurrent use.
-type Chooser struct {
-	rand *rand.Rand
-	fits []*Node
+var weights = [kinds]Score{
+	byLoad:       {"free", 0, 1},
+	byBalance:    {"balance", 0, 1},
+	bySpread:     {"spread", 0, 3},
+	byPreference: {"preferred", 0, 2},
+	bySoftTaints: {"soft taints", 0, -3},
+	byEvenness:   {"even", 0, 2},
+	byNeighbours: {"neighbours", 0, 2},
+	byImages:     {"images", 0, 1},
 }
 
-// NewChooser returns a Chooser that breaks ties by r.
-func NewChooser(r *rand.Rand) *Chooser { return &Chooser{rand: r} }
+// Of the spreading score, the part that looks at zones, when there are zones.
+const zonePercent = 66
 
-// Choose returns the node that suits p best, or why there is none.
-func (c *Chooser) Choose(p *Pod, nodes []*Node) (*Node, *Failure) {
-	c.fits = c.fits[:0]
-	f := &Failure{}
-	for _, n := range nodes {
-		if n.object == nil {
-			continue
-		}
-		f.Nodes++
-		why := Objections(p, n)
-		if why == nil {
-			c.fits = append(c.fits, n)
-			continue
-		}
-		if f.Reasons == nil {
-			f.Reasons = map[string]int{}
-		}
-		for _, reason := range why {
-			f.Reasons[reason]++
-		}
-	}
-	switch len(c.fits) {
-	case 0:
-		return nil, f
-	case 1:
-		return c.fits[0], nil
-	}
-	return c.best(p), nil
+// scorer gives points to the candidates of one pod.
+type scorer struct {
+	query
+	spread  spread
+	most    int64 // of the preferences
+	wishing wishing
+	wishes  scale
+	crowds  scale
 }
 
-func (c *Chooser) best(p *Pod) *Node {
-	s := newSpread(p, c.fits)
-	prefer := mostPreferred(p, c.fits)
+// scale turns sums that mean nothing by themselves into points: those of all candidates are between low and high.
+type scale struct{ low, high float64 }
+
+func (s *scale) see(v float64) { s.low, s.high = min(s.low, v), max(s.high, v) }
+
+func (s *scale) points(v float64) int64 {
+	if s.high == s.low {
+		return 0
+	}
+	return int64(best * (v - s.low) / (s.high - s.low))
+}
+
+func (c *Cluster) scorer(q query, fits []*Node) *scorer {
+	s := &scorer{query: q, spread: newSpread(q.Pod, fits), most: mostPreferred(q.Pod, fits), wishing: c.wishingOf(q.Pod)}
+	nowhere := scale{math.Inf(1), math.Inf(-1)}
+	s.wishes, s.crowds = nowhere, nowhere
+	for _, n := range fits {
+		if !s.wishing.none() {
+			s.wishes.see(float64(s.wishing.sum(n)))
+		}
+		if crowd, ok := q.even.crowd(n); ok && len(q.even.soft) > 0 {
+			s.crowds.see(crowd)
+		}
+	}
+	return s
+}
+
+// points returns what speaks for n, by kind, and the weighted sum.
+func (s *scorer) points(n *Node) (by [kinds]int64, sum int64) {
+	by[byLoad], by[byBalance] = load(s.Pod, n)
+	by[bySpread] = s.spread.score(s.Pod, n)
+	by[byPreference] = preferred(s.Pod, n, s.most)
+	by[bySoftTaints] = softTaints(s.Pod, n)
+	by[byImages] = s.cluster.local(s.Pod, n)
+	if !s.wishing.none() {
+		by[byNeighbours] = s.wishes.points(float64(s.wishing.sum(n)))
+	}
+	if len(s.even.soft) > 0 {
+		by[byEvenness] = s.evenness(n)
+	}
+	for i, p := range by {
+		sum += p * weights[i].Weight
+	}
+	return by, sum
+}
+
+// evenness is higher where fewer are; a node without the labels has none.
+func (s *scorer) evenness(n *Node) int64 {
+	crowd, ok := s.even.crowd(n)
+	switch {
+	case !ok:
+		return 0
+	case s.crowds.high == 0:
+		return best
+	}
+	return int64(best * (s.crowds.high + s.crowds.low - crowd) / s.crowds.high)
+}
+
+func (c *Cluster) best(q query, fits []*Node) *Node {
+	s := c.scorer(q, fits)
 	var chosen *Node
-	top, ties := int64(-1), 0
-	for _, n := range c.fits {
-		score := weightLeastLoaded*leastLoaded(p, n) + weightSpread*s.score(p, n) +
-			weightPreferred*preferred(p, n, prefer) - weightSoftTaints*softTaints(p, n)
+	top, ties := int64(0), 0
+	for _, n := range fits {
+		_, score := s.points(n)
 		switch {
 		case chosen == nil || score > top:
 			chosen, top, ties = n, score, 1
@@ -79,16 +131,19 @@ func (c *Chooser) best(p *Pod) *Node {
 	return chosen
 }
 
-// leastLoaded is the share of CPU and memory that stays free with p there.
-func leastLoaded(p *Pod, n *Node) int64 {
-	free := func(want, used, all int64) int64 {
-		if all <= 0 || used+want > all {
-			return 0
-		}
-		return (all - used - want) * best / all
+// load returns the share of CPU and memory that stays free with p there, and how alike the two shares are.
+func load(p *Pod, n *Node) (free, balance int64) {
+	cpu := part(p.scored.MilliCPU+n.scored.MilliCPU, n.allocatable.MilliCPU)
+	memory := part(p.scored.Memory+n.scored.Memory, n.allocatable.Memory)
+	return best - (cpu+memory)/2, best - max(cpu-memory, memory-cpu)/2
+}
+
+// part is how much of all is used, in percent.
+func part(used, all int64) int64 {
+	if all <= 0 || used > all {
+		return best
 	}
-	return (free(p.scored.MilliCPU, n.scored.MilliCPU, n.allocatable.MilliCPU) +
-		free(p.scored.Memory, n.scored.Memory, n.allocatable.Memory)) / 2
+	return used * best / all
 }
 
 // spread knows how many pods of a group the candidates hold.
@@ -167,7 +222,5 @@ func softTaints(p *Pod, n *Node) int64 {
 			sum += best
 		}
 	}
-	return sum
+	return sum // more than best with more than one
 }
-
-func nodeLabels(n *Node) labels.Set { return labels.Set(n.object.Labels) }

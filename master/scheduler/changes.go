@@ -1,6 +1,8 @@
 package scheduler
 
 import (
+	"maps"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -10,85 +12,43 @@ import (
 	"shoal/master/scheduler/placement"
 )
 
-// picture is the cluster as the scheduler sees it: the store's state and its own decisions that are on the way there.
-// Not safe for concurrent use.
-type picture struct {
-	nodes map[string]*placement.Node
-	order []*placement.Node
-	where map[types.UID]string // the node of every pod that has a share of one
-}
-
-func newPicture() *picture {
-	return &picture{nodes: map[string]*placement.Node{}, where: map[types.UID]string{}}
-}
-
-func (p *picture) node(name string) *placement.Node {
-	n, ok := p.nodes[name]
-	if !ok {
-		n = placement.NewNode(name)
-		p.nodes[name] = n
-		p.order = append(p.order, n)
-	}
-	return n
-}
-
-// add gives the pod a share of the node, and of no other.
-func (p *picture) add(node string, info *placement.Pod) {
-	if old, ok := p.where[info.UID]; ok && old != node {
-		p.remove(info.UID)
-	}
-	p.where[info.UID] = node
-	p.node(node).Add(info)
-}
-
-// remove takes the pod's share back and returns the node it was on, or nil.
-func (p *picture) remove(uid types.UID) *placement.Node {
-	name, ok := p.where[uid]
-	if !ok {
-		return nil
-	}
-	delete(p.where, uid)
-	n := p.nodes[name]
-	n.Remove(uid)
-	p.drop(n)
-	return n
-}
-
-// drop forgets a node that is no more and holds nothing.
-func (p *picture) drop(n *placement.Node) {
-	if n.Exists() || !n.Empty() {
-		return
-	}
-	delete(p.nodes, n.Name)
-	for i := range p.order {
-		if p.order[i] == n {
-			p.order = append(p.order[:i], p.order[i+1:]...)
-			return
-		}
-	}
-}
+// What follows keeps the picture: the cluster as the store has it, with the decisions that are on their way there.
 
 func (s *Scheduler) nodeChanged(old, o *corev1.Node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if o == nil {
-		n := s.picture.node(old.Name)
-		n.Set(nil)
-		s.picture.drop(n)
+		s.picture.RemoveNode(old.Name)
 		return
 	}
 	if old != nil && sameForPlacement(old, o) {
 		return
 	}
-	n := s.picture.node(o.Name)
-	n.Set(o)
+	n := s.picture.SetNode(o)
 	s.freed(n)
+	// A domain may be new, or one may not count any more.
+	s.wakeUp(s.queue.picky, func(*placement.Pod) bool { return true })
+}
+
+func (s *Scheduler) namespaceChanged(old, o *corev1.Namespace) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case o == nil:
+		s.picture.SetNamespace(old.Name, nil)
+	case old == nil || !maps.Equal(old.Labels, o.Labels):
+		s.picture.SetNamespace(o.Name, maps.Clone(o.Labels))
+	default:
+		return
+	}
+	s.wakeUp(s.queue.picky, func(*placement.Pod) bool { return true })
 }
 
 // sameForPlacement reports whether no pod can see a difference: most writes to a Node are its peer's status.
 func sameForPlacement(a, b *corev1.Node) bool {
 	return a.UID == b.UID && equality.Semantic.DeepEqual(a.Spec, b.Spec) && equality.Semantic.DeepEqual(a.Labels, b.Labels) &&
-		equality.Semantic.DeepEqual(a.Status.Allocatable, b.Status.Allocatable) && readiness(a) == readiness(b)
+		equality.Semantic.DeepEqual(a.Status.Allocatable, b.Status.Allocatable) && readiness(a) == readiness(b) &&
+		equality.Semantic.DeepEqual(a.Status.Images, b.Status.Images)
 }
 
 func readiness(n *corev1.Node) corev1.ConditionStatus {
@@ -102,7 +62,18 @@ func readiness(n *corev1.Node) corev1.ConditionStatus {
 
 // freed wakes the stuck pods that could run on n now. Caller holds mu.
 func (s *Scheduler) freed(n *placement.Node) {
-	s.queue.wake(s.cfg.Now(), func(p *placement.Pod) bool { return placement.Objections(p, n) == nil })
+	s.wakeUp(s.queue.stuck, func(p *placement.Pod) bool { return placement.Objections(p, n) == nil })
+}
+
+// moved wakes the stuck pods to which it matters that one came or went. Caller holds mu.
+func (s *Scheduler) moved(info *placement.Pod) {
+	if len(s.queue.picky) > 0 {
+		s.wakeUp(s.queue.picky, func(p *placement.Pod) bool { return s.picture.Concerns(p, info) })
+	}
+}
+
+func (s *Scheduler) wakeUp(stuck map[types.UID]*item, fits func(*placement.Pod) bool) {
+	s.queue.wake(s.cfg.Now(), stuck, fits)
 	s.poke()
 }
 
@@ -116,10 +87,13 @@ func (s *Scheduler) podChanged(old, p *corev1.Pod) {
 		s.left(p)
 	case p.Spec.NodeName != "":
 		s.queue.remove(p.UID)
-		if s.picture.where[p.UID] == p.Spec.NodeName && old != nil && old.Generation == p.Generation {
+		s.picture.Unwant(p.UID)
+		if s.picture.Where(p.UID) == p.Spec.NodeName && old != nil && old.Generation == p.Generation && maps.Equal(old.Labels, p.Labels) {
 			return
 		}
-		s.picture.add(p.Spec.NodeName, placement.NewPod(p, s.group(p)))
+		info := placement.NewPod(p, s.group(p))
+		s.picture.Add(info, p.Spec.NodeName)
+		s.moved(info)
 	case p.DeletionTimestamp != nil:
 		s.left(p)
 	case (p.Spec.SchedulerName == "" || p.Spec.SchedulerName == Name) && len(p.Spec.SchedulingGates) == 0:
@@ -130,18 +104,24 @@ func (s *Scheduler) podChanged(old, p *corev1.Pod) {
 // left forgets a pod that needs no node any more. Caller holds mu.
 func (s *Scheduler) left(p *corev1.Pod) {
 	s.queue.remove(p.UID)
-	if n := s.picture.remove(p.UID); n != nil {
+	s.picture.Unwant(p.UID)
+	if n, info := s.picture.Remove(p.UID); n != nil {
 		s.freed(n)
+		s.moved(info)
 	}
 }
 
 // pending queues a pod without a node. Caller holds mu.
 func (s *Scheduler) pending(old, p *corev1.Pod) {
-	if it, ok := s.queue.items[p.UID]; ok && old != nil && old.Generation == p.Generation {
+	if it, ok := s.queue.items[p.UID]; ok && old != nil && old.Generation == p.Generation && maps.Equal(old.Labels, p.Labels) {
 		s.queue.put(p, it.info, false) // only its status or metadata changed, often by ourselves
 		return
 	}
-	s.queue.put(p, placement.NewPod(p, s.group(p)), true)
+	info := placement.NewPod(p, s.group(p))
+	s.queue.put(p, info, true)
+	if n := p.Status.NominatedNodeName; n != "" && old == nil {
+		s.picture.Want(info, n) // by the Master before
+	}
 	s.poke()
 }
 
