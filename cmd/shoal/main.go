@@ -30,6 +30,7 @@ type grammar struct {
 	Status     statusCmd     `cmd:"" group:"cluster" help:"Say how the cluster is."`
 	Token      tokenCmd      `cmd:"" group:"cluster" help:"Make, list and revoke join tokens."`
 	Kubeconfig kubeconfigCmd `cmd:"" group:"cluster" help:"Print a kubeconfig that names every peer."`
+	Simulate   simulateCmd   `cmd:"" group:"cluster" help:"Say what would happen: if machines were lost, or if more had to fit. Nothing is changed."`
 	Backup     backupCmd     `cmd:"" group:"cluster" help:"Write all that the cluster knows into an encrypted file."`
 	Restore    restoreCmd    `cmd:"" group:"cluster" help:"Make the cluster, a namespace of it or a new cluster what a backup says."`
 	Image      imageCmd      `cmd:"" group:"cluster" help:"Import and list the peers' images."`
@@ -51,6 +52,7 @@ type grammar struct {
 	Events   eventsCmd   `cmd:"" group:"objects" help:"List what happened."`
 	Logs     logsCmd     `cmd:"" group:"pods" help:"Print a container's output."`
 	Exec     execCmd     `cmd:"" group:"pods" help:"Run a command in a container."`
+	Why      whyCmd      `cmd:"" group:"pods" help:"Say where a pod is or why it is nowhere, and what each node is worth to it."`
 
 	Lab     labCmd     `cmd:"" group:"lab" help:"Run a cluster on this machine, to try, show and break it."`
 	Version versionCmd `cmd:"" help:"Print the version."`

@@ -14,11 +14,17 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+
 	"shoal/consensus"
 	"shoal/consensus/store"
+	"shoal/internal/api"
 	"shoal/internal/backup"
 	"shoal/internal/config"
 	"shoal/master/registry"
+	"shoal/master/scheduler/simulate"
 )
 
 // serveBackup answers with the state of this peer's replica, in clear: a backup's header and a snapshot. It has every write that was
@@ -66,6 +72,31 @@ func readBackup(from io.Reader) (backup.Header, *store.Store, error) {
 		return h, nil, fmt.Errorf("the backup of revision %d: %w", h.Revision, err)
 	}
 	return h, s, nil
+}
+
+// Placed returns what of a backup in clear matters for where pods run, and its PriorityClasses.
+func Placed(from io.Reader) (o simulate.Objects, classes []*schedulingv1.PriorityClass, err error) {
+	_, st, err := readBackup(from)
+	if err != nil {
+		return o, nil, err
+	}
+	if o.Nodes, err = registry.Stored[*corev1.Node](st, api.Nodes); err != nil {
+		return o, nil, err
+	}
+	if o.Pods, err = registry.Stored[*corev1.Pod](st, api.Pods); err != nil {
+		return o, nil, err
+	}
+	if o.Namespaces, err = registry.Stored[*corev1.Namespace](st, api.Namespaces); err != nil {
+		return o, nil, err
+	}
+	if o.Services, err = registry.Stored[*corev1.Service](st, api.Services); err != nil {
+		return o, nil, err
+	}
+	if o.Budgets, err = registry.Stored[*policyv1.PodDisruptionBudget](st, api.PodDisruptionBudgets); err != nil {
+		return o, nil, err
+	}
+	classes, err = registry.Stored[*schedulingv1.PriorityClass](st, api.PriorityClasses)
+	return o, classes, err
 }
 
 // serveRestore makes the objects of a namespace, or all, those of a backup that the request brings in clear.

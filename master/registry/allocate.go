@@ -207,18 +207,23 @@ func (r *Registry) freePort(s *corev1.Service, c *choice) (int32, error) {
 	return 0, internal(fmt.Errorf("failed to allocate a nodePort: range %d-%d is full", r.cfg.NodePortMin, r.cfg.NodePortMax))
 }
 
-// freeCIDR returns the first part of the pod range that no Node has.
+// freeCIDR returns a part of the pod range that no Node has. It goes on after the last one it gave, so that Nodes which are made
+// together are not given the same, and that of a Node which has gone is not used again at once.
 func (r *Registry) freeCIDR() (string, error) {
 	base := r.cfg.PodCIDR.Masked().Addr()
 	bits := base.BitLen() - r.cfg.NodePrefix
 	n := 1 << min(20, max(0, r.cfg.NodePrefix-r.cfg.PodCIDR.Bits()))
-	for i := range n {
+	r.cidrMu.Lock()
+	defer r.cidrMu.Unlock()
+	for j := range n {
+		i := (r.nextCIDR + j) % n
 		cidr := netip.PrefixFrom(addrAt(base, i<<bits), r.cfg.NodePrefix).String()
 		t, err := r.taken(claimCIDR + store.Key(cidr))
 		if err != nil {
 			return "", err
 		}
 		if !t {
+			r.nextCIDR = i + 1
 			return cidr, nil
 		}
 	}

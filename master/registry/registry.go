@@ -74,6 +74,9 @@ type Registry struct {
 
 	randMu sync.Mutex
 	rand   *mrand.Rand
+
+	cidrMu   sync.Mutex
+	nextCIDR int // the part of the pod range that is tried first
 }
 
 // New returns a registry that answers once Run has been called.

@@ -56,6 +56,26 @@ func Restorable(from *store.Store, namespace string) (map[store.Key][]byte, erro
 	return out, nil
 }
 
+// Stored returns all objects of a kind in a store that no registry serves.
+func Stored[T api.Object](from *store.Store, k *api.Kind) ([]T, error) {
+	page, err := from.List(prefixOf(k, ""), "", 0, 0)
+	if err != nil {
+		return nil, err
+	}
+	var out []T
+	for _, kv := range page.KVs {
+		o, err := decodeStored(k, kv.Value)
+		if err != nil {
+			return nil, fmt.Errorf("decode %s: %w", kv.Key, err)
+		}
+		if k.Loaded != nil {
+			k.Loaded(o)
+		}
+		out = append(out, o.(T))
+	}
+	return out, nil
+}
+
 // inScope reports whether a key is in a namespace; an empty one means all. A claim is where its owner is.
 func inScope(key store.Key, value []byte, namespace string) bool {
 	if namespace == "" {

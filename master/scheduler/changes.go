@@ -125,19 +125,10 @@ func (s *Scheduler) pending(old, p *corev1.Pod) {
 	s.poke()
 }
 
-// group names those that p should be spread over nodes with: the others of its controller, or else of its Service.
+// group names those that p should be spread over nodes with.
 func (s *Scheduler) group(p *corev1.Pod) string {
-	if ref := metav1.GetControllerOfNoCopy(p); ref != nil {
-		return string(ref.UID)
+	if metav1.GetControllerOfNoCopy(p) != nil {
+		return placement.GroupOf(p, nil)
 	}
-	first := ""
-	for _, svc := range s.cfg.Services.List(p.Namespace, nil) {
-		if len(svc.Spec.Selector) > 0 && api.Selects(svc.Spec.Selector, p.Labels) && (first == "" || svc.Name < first) {
-			first = svc.Name
-		}
-	}
-	if first == "" {
-		return ""
-	}
-	return p.Namespace + "/" + first
+	return placement.GroupOf(p, s.cfg.Services.List(p.Namespace, nil))
 }

@@ -7,7 +7,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"shoal/internal/api"
 	"shoal/internal/client"
@@ -38,7 +37,7 @@ func (s *Scheduler) preempt(it *item) *preemption {
 		return &preemption{node: it.pod.Status.NominatedNodeName} // told to go, and not gone yet
 	}
 	s.picture.Unwant(it.info.UID)
-	found := s.picture.Preempt(it.info, s.budgets())
+	found := s.picture.Preempt(it.info, placement.Budgets(s.cfg.Budgets.List("", nil)))
 	if found == nil {
 		return nil
 	}
@@ -54,21 +53,6 @@ func (s *Scheduler) preempt(it *item) *preemption {
 		if p, ok := s.cfg.Pods.Get(v.Key); ok && p.UID == v.UID {
 			out.victims = append(out.victims, p)
 		}
-	}
-	return out
-}
-
-func (s *Scheduler) budgets() []placement.Budget {
-	var out []placement.Budget
-	for _, b := range s.cfg.Budgets.List("", nil) {
-		selector, err := metav1.LabelSelectorAsSelector(b.Spec.Selector)
-		if err != nil {
-			continue // it protects nothing: its status says so
-		}
-		out = append(out, placement.Budget{
-			Namespace: b.Namespace, Allowed: int(b.Status.DisruptionsAllowed),
-			Selects: func(l map[string]string) bool { return selector.Matches(labels.Set(l)) },
-		})
 	}
 	return out
 }

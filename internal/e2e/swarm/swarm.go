@@ -53,7 +53,8 @@ func Start(ctx context.Context, bin, dir string, n int) (*Swarm, error) {
 			return s, err
 		}
 		if err := s.Boot(ctx, m); err != nil {
-			return s, err
+			said, _ := os.ReadFile(filepath.Join(m.dir, "log"))
+			return s, fmt.Errorf("%w; %s said:\n%s", err, m.Name, said[max(0, len(said)-4096):])
 		}
 	}
 	return s, s.form(ctx)
@@ -78,16 +79,18 @@ func (m *Machine) plugIn(i int) error {
 	return nil
 }
 
-// machine is what runs first in a machine: it hides what the host has in /run, and starts a dockerd for each line that it reads.
+// machine is what runs first in a machine: it hides what the host has in /run, keeps what dockerd writes into /etc from it, and starts a dockerd for each line that it reads.
 const machine = `set -e
 hostname "$1"
 mkdir -p "$2/data" "$2/exec"
 mount -t tmpfs tmpfs /run
+mkdir /run/etc /run/etc-work
+mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/etc,workdir=/run/etc-work /etc
 rm -rf "$2/exec"
 set +e
 while read -r _; do
 	rm -f "$2/docker.pid" "$2/docker.sock"
-	"$3" --data-root "$2/data" --exec-root "$2/exec" --pidfile "$2/docker.pid" --deprecated-key-path "$2/key.json" --userland-proxy=false \
+	"$3" --data-root "$2/data" --exec-root "$2/exec" --pidfile "$2/docker.pid" --userland-proxy=false \
 		-H "unix://$2/docker.sock" --cgroup-parent "/$1" </dev/null &
 done`
 

@@ -29,7 +29,7 @@ func (c *Cluster) Choose(p *Pod) (*Node, *Failure) {
 	switch len(c.fits) {
 	case 0:
 		if others > 0 {
-			f.note(others, notMatching)
+			f.note(others, notMatching...)
 		}
 		return nil, f
 	case 1:
@@ -54,10 +54,10 @@ func (c *Cluster) candidates(p *Pod) (nodes []*Node, others int) {
 
 // Verdict is what placement thinks of one node for one pod.
 type Verdict struct {
-	Node       string
-	Objections []string // none when it would do
-	Scores     []Score  // of a node that would do
-	Total      int64
+	Node       string   `json:"node"`
+	Objections []string `json:"objections,omitempty"` // none when it would do
+	Scores     []Score  `json:"scores,omitempty"`     // of a node that would do
+	Total      int64    `json:"total"`
 }
 
 // Explain returns the verdicts on all nodes, the best first. It takes the same steps as Choose, of all nodes.

@@ -94,20 +94,20 @@ func unschedulable(p *Pod, n *Node) []string {
 	if tolerated(p, corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}) {
 		return nil
 	}
-	return []string{"node(s) were unschedulable"}
+	return cordoned
 }
 
 func nodeName(p *Pod, n *Node) []string {
 	if p.nodeName == "" || p.nodeName == n.Name {
 		return nil
 	}
-	return []string{"node(s) didn't match the requested node name"}
+	return otherNode
 }
 
 func taints(p *Pod, n *Node) []string {
-	for _, t := range n.taints {
+	for i, t := range n.taints {
 		if t.Effect != corev1.TaintEffectPreferNoSchedule && !tolerated(p, t) {
-			return []string{fmt.Sprintf("node(s) had untolerated taint {%s: %s}", t.Key, t.Value)}
+			return n.tainted[i]
 		}
 	}
 	return nil
@@ -125,23 +125,32 @@ func tolerated(p *Pod, taint corev1.Taint) bool {
 	return false
 }
 
-const notMatching = "node(s) didn't match Pod's node affinity/selector"
+var (
+	notMatching = []string{"node(s) didn't match Pod's node affinity/selector"}
+	portTaken   = []string{"node(s) didn't have free ports for the requested pod ports"}
+	cordoned    = []string{"node(s) were unschedulable"}
+	otherNode   = []string{"node(s) didn't match the requested node name"}
+	tooMany     = []string{"Too many pods"}
+	shortOf     = map[corev1.ResourceName][]string{
+		corev1.ResourceCPU: {"Insufficient cpu"}, corev1.ResourceMemory: {"Insufficient memory"},
+	}
+)
 
 func affinity(p *Pod, n *Node) []string {
 	if p.fits(n.object) {
 		return nil
 	}
-	return []string{notMatching}
+	return notMatching
 }
 
 func ports(p *Pod, n *Node) []string {
 	for _, want := range p.ports {
 		if n.ports[want] > 0 {
-			return []string{"node(s) didn't have free ports for the requested pod ports"}
+			return portTaken
 		}
 		for have := range n.ports {
 			if have.port == want.port && have.protocol == want.protocol && (have.ip == "" || want.ip == "") {
-				return []string{"node(s) didn't have free ports for the requested pod ports"}
+				return portTaken
 			}
 		}
 	}
@@ -150,12 +159,24 @@ func ports(p *Pod, n *Node) []string {
 
 func fit(p *Pod, n *Node) []string {
 	var why []string
+	object := func(more []string) {
+		if why == nil {
+			why = more
+		} else {
+			why = append(slices.Clip(why), more...)
+		}
+	}
 	if len(n.pods)+1 > n.maxPods {
-		why = append(why, "Too many pods")
+		object(tooMany)
 	}
 	short := func(name corev1.ResourceName, want, used, all int64) {
-		if want > 0 && want > all-used {
-			why = append(why, "Insufficient "+string(name))
+		if want <= 0 || want <= all-used {
+			return
+		}
+		if usual, ok := shortOf[name]; ok {
+			object(usual)
+		} else {
+			object([]string{"Insufficient " + string(name)})
 		}
 	}
 	short(corev1.ResourceCPU, p.requests.MilliCPU, n.used.MilliCPU, n.allocatable.MilliCPU)

@@ -171,27 +171,28 @@ func (c *Cluster) concerned(p *Pod, f func(*carried)) {
 	}
 }
 
-const (
-	notNear   = "node(s) didn't match pod affinity rules"
-	notApart  = "node(s) didn't match pod anti-affinity rules"
-	unwelcome = "node(s) didn't satisfy existing pods anti-affinity rules"
+// Objections are asked for of many nodes, and therefore made once.
+var (
+	notNear   = []string{"node(s) didn't match pod affinity rules"}
+	notApart  = []string{"node(s) didn't match pod anti-affinity rules"}
+	unwelcome = []string{"node(s) didn't satisfy existing pods anti-affinity rules"}
 )
 
 func (o *company) objections(n *Node) []string {
 	for _, s := range o.near {
 		domain, ok := n.domain(s.topology)
 		if !ok || s.counts[domain] == 0 && !o.alone {
-			return []string{notNear}
+			return notNear
 		}
 	}
 	for _, s := range o.apart {
 		if domain, ok := n.domain(s.topology); ok && s.counts[domain] > 0 {
-			return []string{notApart}
+			return notApart
 		}
 	}
 	for _, k := range o.others {
 		if domain, ok := n.domain(k.term.topology); ok && k.apart[domain] > 0 {
-			return []string{unwelcome}
+			return unwelcome
 		}
 	}
 	return nil

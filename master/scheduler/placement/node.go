@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,6 +15,7 @@ type Node struct {
 	object      *corev1.Node // nil while only pods bound to it are known
 	zone        string
 	taints      []corev1.Taint
+	tainted     [][]string // what each taint has the node object with
 	allocatable Resources
 	maxPods     int
 
@@ -48,6 +50,10 @@ func (n *Node) set(o *corev1.Node) {
 	}) {
 		// The taint that says so may be on its way; a new Node must not be used before it is there.
 		n.taints = append(n.taints, corev1.Taint{Key: corev1.TaintNodeNotReady, Effect: corev1.TaintEffectNoSchedule})
+	}
+	n.tainted = nil
+	for _, t := range n.taints {
+		n.tainted = append(n.tainted, []string{fmt.Sprintf("node(s) had untolerated taint {%s: %s}", t.Key, t.Value)})
 	}
 }
 

@@ -12,9 +12,9 @@ const best = 100
 
 // Score is one reason to prefer a node or not.
 type Score struct {
-	Name   string
-	Points int64 // 0 to 100
-	Weight int64 // negative when points speak against the node
+	Name   string `json:"name"`
+	Points int64  `json:"points"` // 0 to 100
+	Weight int64  `json:"weight"` // negative when points speak against the node
 }
 
 // The scores, in the order of weights.

@@ -85,9 +85,9 @@ func eligibilityOf(p *corev1.Pod, c *corev1.TopologySpreadConstraint) *eligibili
 	return e
 }
 
-const (
-	uneven  = "node(s) didn't match pod topology spread constraints"
-	noLabel = uneven + " (missing required label)"
+var (
+	uneven  = []string{"node(s) didn't match pod topology spread constraints"}
+	noLabel = []string{uneven[0] + " (missing required label)"}
 )
 
 // evenness is what the spread constraints of one pod mean for where it can go, and where it should.
@@ -125,14 +125,14 @@ func (e *evenness) objections(n *Node) []string {
 		k := &e.hard[i]
 		domain, ok := n.domain(k.topology)
 		if !ok {
-			return []string{noLabel}
+			return noLabel
 		}
 		least := k.least
 		if len(k.nodes) < k.domains {
 			least = 0
 		}
 		if k.counts[domain]+k.self-least > k.skew {
-			return []string{uneven}
+			return uneven
 		}
 	}
 	return nil
