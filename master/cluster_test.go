@@ -31,6 +31,7 @@ type cluster struct {
 	log      *registrytest.Log
 	live     *liveness
 	detector client.MutationDetector
+	load     loads
 	stop     func()
 }
 
@@ -73,7 +74,7 @@ func (c *cluster) leadAs(term uint64, by client.Interface, without ...string) {
 	c.Helper()
 	m := master.New(master.Config{
 		Client: by, Liveness: c.live, PodCIDR: registrytest.PodCIDR, ServiceCIDR: registrytest.ServiceCIDR,
-		CA: []byte(testCA), EvictionGrace: evictionGrace, AgentGrace: agentGrace, Detector: &c.detector, Without: without,
+		CA: []byte(testCA), EvictionGrace: evictionGrace, AgentGrace: agentGrace, Detector: &c.detector, Usage: c.usage, Without: without,
 	})
 	c.stop = c.background("lead", func(ctx context.Context) error { return m.Lead(ctx, term) })
 }
@@ -195,6 +196,9 @@ func (c *cluster) bePod(ctx context.Context, pods *client.Cache[*corev1.Pod], ke
 		return err
 	}
 	p.Status.Phase = corev1.PodRunning
+	if p.Status.StartTime == nil {
+		p.Status.StartTime = new(metav1.Now())
+	}
 	if p.Status.PodIP == "" {
 		p.Status.PodIP = c.live.address()
 		p.Status.PodIPs = []corev1.PodIP{{IP: p.Status.PodIP}}

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"shoal/internal/api"
 	"shoal/internal/client"
 	"shoal/master/controller"
 	"shoal/master/scheduler"
@@ -36,6 +37,8 @@ type Config struct {
 	EvictionGrace time.Duration
 	// AgentGrace is how long pods stay on a Node whose machine answers but whose peer does not, default 5 min.
 	AgentGrace time.Duration
+	// Usage asks the peer of a node what its machine and pods use, which takes about half a second. Nil: nobody can be asked.
+	Usage func(ctx context.Context, node string) (*api.Usage, error)
 	// Without names controllers that do not run, because somebody else does their work.
 	Without []string
 	Clock   func() time.Time // time.Now when nil
@@ -79,7 +82,7 @@ func (m *Master) Lead(ctx context.Context, term uint64) error {
 	events := client.NewRecorder(client.RecorderConfig{Client: m.cfg.Client, Component: "shoal", Now: m.cfg.Clock, Log: log})
 	controllers := controller.New(controller.Config{
 		Client: m.cfg.Client, Caches: caches, Events: events, Liveness: m.cfg.Liveness, Now: m.cfg.Clock, Log: log,
-		EvictionGrace: m.cfg.EvictionGrace, AgentGrace: m.cfg.AgentGrace, CA: m.cfg.CA, Without: m.cfg.Without,
+		EvictionGrace: m.cfg.EvictionGrace, AgentGrace: m.cfg.AgentGrace, CA: m.cfg.CA, Usage: m.cfg.Usage, Without: m.cfg.Without,
 	})
 	pods := scheduler.New(scheduler.Config{
 		Client: m.cfg.Client, Pods: caches.Pods, Nodes: caches.Nodes, Services: caches.Services,

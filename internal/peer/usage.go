@@ -9,7 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
-	masterapi "shoal/master/api"
+	"shoal/internal/api"
 	"shoal/node/server"
 )
 
@@ -17,7 +17,7 @@ import (
 const summaryMax = 8 << 20
 
 // usage asks a peer, which may be this one, what its machine and pods use.
-func (p *Peer) usage(ctx context.Context, node string) (*masterapi.Usage, error) {
+func (p *Peer) usage(ctx context.Context, node string) (*api.Usage, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+node+"/peer/pods/stats/summary", nil)
 	if err != nil {
 		return nil, err
@@ -41,13 +41,13 @@ func (p *Peer) usage(ctx context.Context, node string) (*masterapi.Usage, error)
 	return usageOf(&s), nil
 }
 
-func usageOf(s *server.Summary) *masterapi.Usage {
-	u := &masterapi.Usage{Window: server.Apart, Machine: resourcesOf(s.Node.CPU, s.Node.Memory), Pods: map[types.UID]map[string]masterapi.Resources{}}
+func usageOf(s *server.Summary) *api.Usage {
+	u := &api.Usage{Window: server.Apart, Machine: resourcesOf(s.Node.CPU, s.Node.Memory), Pods: map[types.UID]map[string]api.Used{}}
 	if s.Node.CPU != nil {
 		u.At = s.Node.CPU.Time.Time
 	}
 	for i := range s.Pods {
-		pod := map[string]masterapi.Resources{}
+		pod := map[string]api.Used{}
 		for _, c := range s.Pods[i].Containers {
 			pod[c.Name] = resourcesOf(c.CPU, c.Memory)
 		}
@@ -56,7 +56,7 @@ func usageOf(s *server.Summary) *masterapi.Usage {
 	return u
 }
 
-func resourcesOf(c *server.CPUStats, m *server.MemoryStats) (r masterapi.Resources) {
+func resourcesOf(c *server.CPUStats, m *server.MemoryStats) (r api.Used) {
 	if c != nil && c.UsageNanoCores != nil {
 		r.NanoCores = *c.UsageNanoCores
 	}

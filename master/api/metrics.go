@@ -12,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/metrics/pkg/apis/metrics"
 	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
@@ -24,24 +23,10 @@ import (
 // metricsPatience is how long a peer has to say what it uses; it needs half a second to find out. Those that do not are left out.
 const metricsPatience = 1500 * time.Millisecond
 
-// Usage is what a machine uses, and each of its pods, as its peer has just measured it.
-type Usage struct {
-	At      time.Time
-	Window  time.Duration // over which the use of CPU was measured
-	Machine Resources
-	Pods    map[types.UID]map[string]Resources // of each container
-}
-
-// Resources are what somebody uses.
-type Resources struct {
-	NanoCores  uint64 // billionths of a core
-	WorkingSet uint64 // bytes
-}
-
-func (r Resources) list() corev1.ResourceList {
+func resourceList(u shoalapi.Used) corev1.ResourceList {
 	return corev1.ResourceList{
-		corev1.ResourceCPU:    *resource.NewScaledQuantity(int64(r.NanoCores), resource.Nano),
-		corev1.ResourceMemory: *resource.NewQuantity(int64(r.WorkingSet), resource.BinarySI),
+		corev1.ResourceCPU:    *resource.NewScaledQuantity(int64(u.NanoCores), resource.Nano),
+		corev1.ResourceMemory: *resource.NewQuantity(int64(u.WorkingSet), resource.BinarySI),
 	}
 }
 
@@ -91,7 +76,7 @@ type measured struct {
 type measuredRow struct {
 	object runtime.Object
 	name   string
-	use    Resources
+	use    shoalapi.Used
 	window time.Duration
 }
 
@@ -113,7 +98,7 @@ func (s *Server) nodeMetrics(ctx context.Context, w http.ResponseWriter, r *requ
 			continue
 		}
 		one := metricsv1beta1.NodeMetrics{
-			ObjectMeta: measuredMeta(e, u), Timestamp: metav1.NewTime(u.At), Window: metav1.Duration{Duration: u.Window}, Usage: u.Machine.list(),
+			ObjectMeta: measuredMeta(e, u), Timestamp: metav1.NewTime(u.At), Window: metav1.Duration{Duration: u.Window}, Usage: resourceList(u.Machine),
 		}
 		list.Items = append(list.Items, one)
 		one.TypeMeta = metricsType("NodeMetrics")
@@ -146,11 +131,11 @@ func (s *Server) podMetrics(ctx context.Context, w http.ResponseWriter, r *reque
 			ObjectMeta: measuredMeta(e, u), Timestamp: metav1.NewTime(u.At), Window: metav1.Duration{Duration: u.Window},
 			Containers: []metricsv1beta1.ContainerMetrics{},
 		}
-		var sum Resources
+		var sum shoalapi.Used
 		for i := range p.Spec.Containers {
 			name := p.Spec.Containers[i].Name
 			if c, ok := u.Pods[p.UID][name]; ok {
-				one.Containers = append(one.Containers, metricsv1beta1.ContainerMetrics{Name: name, Usage: c.list()})
+				one.Containers = append(one.Containers, metricsv1beta1.ContainerMetrics{Name: name, Usage: resourceList(c)})
 				sum.NanoCores += c.NanoCores
 				sum.WorkingSet += c.WorkingSet
 			}
@@ -189,13 +174,13 @@ func (s *Server) selected(w http.ResponseWriter, r *request) (found []*registry.
 }
 
 // ask asks the peers of the nodes, all at once. Requests that come together share an answer.
-func (s *Server) ask(ctx context.Context, nodes []string) map[string]*Usage {
+func (s *Server) ask(ctx context.Context, nodes []string) map[string]*shoalapi.Usage {
 	ctx, cancel := context.WithTimeout(ctx, metricsPatience)
 	defer cancel()
 	var (
 		mu   sync.Mutex
 		wg   sync.WaitGroup
-		used = map[string]*Usage{}
+		used = map[string]*shoalapi.Usage{}
 	)
 	for _, node := range nodes {
 		mu.Lock()
@@ -220,7 +205,7 @@ func (s *Server) ask(ctx context.Context, nodes []string) map[string]*Usage {
 				}
 				mu.Lock()
 				defer mu.Unlock()
-				used[node] = a.Val.(*Usage)
+				used[node] = a.Val.(*shoalapi.Usage)
 			case <-ctx.Done():
 			}
 		})
@@ -233,7 +218,7 @@ func metricsType(kind string) metav1.TypeMeta {
 	return metav1.TypeMeta{APIVersion: metricsv1beta1.SchemeGroupVersion.String(), Kind: kind}
 }
 
-func measuredMeta(e *registry.Entry, u *Usage) metav1.ObjectMeta {
+func measuredMeta(e *registry.Entry, u *shoalapi.Usage) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
 		Name: e.Key.Name, Namespace: e.Key.Namespace, Labels: e.Object.GetLabels(), CreationTimestamp: metav1.NewTime(u.At),
 	}
@@ -252,7 +237,7 @@ func (m *measured) table(version string) *metav1.Table {
 		Rows: []metav1.TableRow{},
 	}
 	for _, r := range m.rows {
-		use := r.use.list()
+		use := resourceList(r.use)
 		t.Rows = append(t.Rows, metav1.TableRow{
 			Cells:  []any{r.name, use.Cpu().String(), use.Memory().String(), r.window.String()},
 			Object: runtime.RawExtension{Object: r.object},

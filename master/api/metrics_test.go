@@ -41,7 +41,7 @@ func measuring(t *testing.T) (url string, asked *atomic.Int32) {
 	for _, name := range []string{"busy", "idle", "silent"} {
 		create(shoalapi.Nodes, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"zone": name}}})
 	}
-	pods := map[types.UID]map[string]api.Resources{}
+	pods := map[types.UID]map[string]shoalapi.Used{}
 	for _, ns := range []string{"one", "two"} {
 		create(shoalapi.Namespaces, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}})
 	}
@@ -54,19 +54,19 @@ func measuring(t *testing.T) (url string, asked *atomic.Int32) {
 		if _, err := reg.Update(t.Context(), shoalapi.Pods, o, client.UpdateOptions{Subresource: "status"}); err != nil {
 			t.Fatal(err)
 		}
-		pods[o.UID] = map[string]api.Resources{"main": {NanoCores: 1_500_000, WorkingSet: 4 << 20}, "side": {NanoCores: 7, WorkingSet: 8192}}
+		pods[o.UID] = map[string]shoalapi.Used{"main": {NanoCores: 1_500_000, WorkingSet: 4 << 20}, "side": {NanoCores: 7, WorkingSet: 8192}}
 	}
 	asked = new(atomic.Int32)
-	usage := func(ctx context.Context, node string) (*api.Usage, error) {
+	usage := func(ctx context.Context, node string) (*shoalapi.Usage, error) {
 		asked.Add(1)
 		switch node {
 		case "silent":
 			<-ctx.Done()
 			return nil, ctx.Err()
 		case "idle":
-			return &api.Usage{At: measuredAt, Window: time.Second}, nil
+			return &shoalapi.Usage{At: measuredAt, Window: time.Second}, nil
 		case "busy":
-			return &api.Usage{At: measuredAt, Window: time.Second, Machine: api.Resources{NanoCores: 250_000_000, WorkingSet: 1 << 30}, Pods: pods}, nil
+			return &shoalapi.Usage{At: measuredAt, Window: time.Second, Machine: shoalapi.Used{NanoCores: 250_000_000, WorkingSet: 1 << 30}, Pods: pods}, nil
 		}
 		return nil, errors.New("no such node: " + node)
 	}

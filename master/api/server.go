@@ -36,7 +36,7 @@ type Config struct {
 	// Dial connects to pods and other endpoints, for the proxy subresources. Nil: as any process of this machine, within 30 s.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Usage asks the peer of a node what its machine and pods use, which takes about half a second. Nil: nobody can be asked.
-	Usage func(ctx context.Context, node string) (*Usage, error)
+	Usage func(ctx context.Context, node string) (*shoalapi.Usage, error)
 	// Accounts is about the tokens of service accounts. Nil: there are none.
 	Accounts Accounts
 	// Extra serves the paths below /shoal/. It is asked after authentication and authorises by itself.

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -43,6 +44,7 @@ type Caches struct {
 	Jobs            *client.Cache[*batchv1.Job]
 	CronJobs        *client.Cache[*batchv1.CronJob]
 	Budgets         *client.Cache[*policyv1.PodDisruptionBudget]
+	Autoscalers     *client.Cache[*autoscalingv2.HorizontalPodAutoscaler]
 	Services        *client.Cache[*corev1.Service]
 	Claims          *client.Cache[*corev1.PersistentVolumeClaim]
 	Volumes         *client.Cache[*corev1.PersistentVolume]
@@ -85,6 +87,7 @@ func NewCaches(c client.Interface, log *slog.Logger, detector *client.MutationDe
 		StatefulSets: client.NewCache[*appsv1.StatefulSet](config(api.StatefulSets, nil)),
 		CronJobs:     client.NewCache[*batchv1.CronJob](config(api.CronJobs, nil)),
 		Budgets:      client.NewCache[*policyv1.PodDisruptionBudget](config(api.PodDisruptionBudgets, nil)),
+		Autoscalers:  client.NewCache[*autoscalingv2.HorizontalPodAutoscaler](config(api.HorizontalPodAutoscalers, nil)),
 		Services:     client.NewCache[*corev1.Service](config(api.Services, nil)),
 		Claims:       client.NewCache[*corev1.PersistentVolumeClaim](config(api.PersistentVolumeClaims, map[string]func(api.Object) []string{byOwner: indexOwners})),
 		Volumes:      client.NewCache[*corev1.PersistentVolume](config(api.PersistentVolumes, nil)),
@@ -101,7 +104,7 @@ func (c *Caches) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
 		c.Namespaces.Run, c.ServiceAccounts.Run, c.RootCAs.Run, c.Nodes.Run, c.Pods.Run, c.RCs.Run, c.ReplicaSets.Run,
-		c.Deployments.Run, c.DaemonSets.Run, c.StatefulSets.Run, c.Revisions.Run, c.Jobs.Run, c.CronJobs.Run, c.Budgets.Run, c.Services.Run,
+		c.Deployments.Run, c.DaemonSets.Run, c.StatefulSets.Run, c.Revisions.Run, c.Jobs.Run, c.CronJobs.Run, c.Budgets.Run, c.Autoscalers.Run, c.Services.Run,
 		c.Claims.Run, c.Volumes.Run, c.Endpoints.Run, c.Slices.Run, c.Definitions.Run,
 	} {
 		g.Go(func() error { return run(ctx) })
@@ -111,7 +114,7 @@ func (c *Caches) Run(ctx context.Context) error {
 
 // WaitSynced blocks until every cache has its first list.
 func (c *Caches) WaitSynced(ctx context.Context) error {
-	return client.WaitSynced(ctx, c.Namespaces, c.ServiceAccounts, c.RootCAs, c.Nodes, c.Pods, c.RCs, c.ReplicaSets, c.Deployments, c.DaemonSets, c.StatefulSets, c.Revisions, c.Jobs, c.CronJobs, c.Budgets, c.Services, c.Claims, c.Volumes,
+	return client.WaitSynced(ctx, c.Namespaces, c.ServiceAccounts, c.RootCAs, c.Nodes, c.Pods, c.RCs, c.ReplicaSets, c.Deployments, c.DaemonSets, c.StatefulSets, c.Revisions, c.Jobs, c.CronJobs, c.Budgets, c.Autoscalers, c.Services, c.Claims, c.Volumes,
 		c.Endpoints, c.Slices, c.Definitions)
 }
 

@@ -38,6 +38,8 @@ type Config struct {
 	// EvictionGrace is how long a pod without tolerations of its own stays on a Node whose machine is gone, and
 	// AgentGrace how long pods stay on one whose machine answers while its peer does not.
 	EvictionGrace, AgentGrace time.Duration
+	// Usage asks the peer of a node what its pods use, which takes about half a second. Nil: nobody can be asked.
+	Usage func(ctx context.Context, node string) (*api.Usage, error)
 	// Without names controllers that do not run.
 	Without []string
 }
@@ -73,6 +75,7 @@ func New(c Config) *Set {
 		newJobOrphans(c),
 		newCronJobs(c),
 		newBudgets(c),
+		newAutoscalers(c),
 		newEndpoints(c),
 		newPeers(c),
 		newNodeLifecycle(c),
