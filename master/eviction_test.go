@@ -1,6 +1,7 @@
 package master_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -238,6 +239,59 @@ func TestPodsAvoidAnUnsteadyMachine(t *testing.T) {
 		c.pass(time.Second)
 		if all := taints(); len(all) != 0 {
 			t.Errorf("taints %v", all)
+		}
+	})
+}
+
+// A zone that is gone as a whole may be back in a moment: its pods are moved one machine after the other, and
+// what is back in time is left alone, by the next Master, too.
+func TestAZoneThatIsGoneIsGivenUpMachineByMachine(t *testing.T) {
+	inCluster(t, 24, func(c *cluster) {
+		for i := range 24 {
+			c.alterNode(fmt.Sprint("node-", i), func(n *corev1.Node) { n.Labels[corev1.LabelTopologyZone] = fmt.Sprint("zone-", i%2) })
+		}
+		c.create(api.ReplicationControllers, newController("web", 48))
+		c.settle()
+		zone := func() (pods int) { // but those whose replacement is on its way
+			for _, p := range c.pods() {
+				if c := api.PodCondition(p, corev1.DisruptionTarget); c != nil {
+					continue
+				}
+				if n := get[*corev1.Node](c, api.Nodes, "", p.Spec.NodeName); n.Labels[corev1.LabelTopologyZone] == "zone-0" {
+					pods++
+				}
+			}
+			return pods
+		}
+		if n := zone(); n != 24 {
+			t.Fatalf("%d pods in the zone", n)
+		}
+		for i := 0; i < 24; i += 2 {
+			c.live.set(fmt.Sprint("node-", i), api.Gone)
+		}
+		c.pass(evictionGrace - time.Second) // stored times are whole seconds
+		if n := zone(); n != 24 {
+			t.Fatalf("%d pods in the zone before the grace is over", n)
+		}
+		for before := 24; before > 14; {
+			c.pass(50 * time.Millisecond)
+			now := zone()
+			if before-now > 4 {
+				t.Fatalf("the pods of more than two machines were moved in one moment: %d, then %d in the zone", before, now)
+			}
+			before = now
+		}
+		c.stop()
+		for i := 0; i < 24; i += 2 {
+			if name := fmt.Sprint("node-", i); len(on(name, c.pods())) > 0 {
+				c.live.set(name, api.Alive)
+			}
+		}
+		left := zone()
+		c.lead(2)
+		c.pass(time.Minute)
+		if n := zone(); n != left || len(c.pods()) != 48 {
+			t.Errorf("%d pods in the zone, of %d when its machines were back; %d in all", n, left, len(c.pods()))
 		}
 	})
 }

@@ -165,7 +165,14 @@ func (c *Cluster) addNodes(o Options) {
 		}
 		n.Status.Allocatable = n.Status.Capacity
 		n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", LastTransitionTime: metav1.Now()}}
-		_, err = c.Update(ctx, api.Nodes, n, client.UpdateOptions{Subresource: "status"})
+		ready, err := c.Update(ctx, api.Nodes, n, client.UpdateOptions{Subresource: "status"})
+		if err != nil || !o.Waiting {
+			return err
+		}
+		// Before there is a Master nobody sees that the Node is ready.
+		n = ready.(*corev1.Node).DeepCopy()
+		n.Spec.Taints = nil
+		_, err = c.Update(ctx, api.Nodes, n, client.UpdateOptions{})
 		return err
 	})
 }

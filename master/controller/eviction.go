@@ -14,7 +14,7 @@ import (
 	"shoal/internal/client"
 )
 
-// evict moves the pods of a Node without its peer, each once its toleration has run out, and returns when the next one
+// evict moves the pods of a Node without its peer, each once its toleration has run out and it is the Node's turn, and returns when the next one
 // is due. A pod with a controller is marked, so that a replacement is made before it goes; its controller deletes it
 // once that is ready, and then it is removed for good here, because its Node cannot confirm. A bare pod is removed.
 func (l *nodeLifecycle) evict(ctx context.Context, n *corev1.Node, pods []*corev1.Pod, out *outage, now time.Time) (time.Duration, error) {
@@ -32,7 +32,7 @@ func (l *nodeLifecycle) evict(ctx context.Context, n *corev1.Node, pods []*corev
 		if forever {
 			continue
 		}
-		if wait := from.Add(grace).Sub(now); wait > 0 {
+		if wait := from.Add(grace + out.turn).Sub(now); wait > 0 {
 			if next == 0 || wait < next {
 				next = wait
 			}

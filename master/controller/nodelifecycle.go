@@ -23,6 +23,7 @@ type nodeLifecycle struct {
 	Config
 	queue   client.Queue
 	started time.Time
+	zones   zones
 }
 
 // sinceTeller is what a Liveness may also know: since when it believes what it believes.
@@ -57,8 +58,12 @@ func newNodeLifecycle(c Config) loop {
 
 // follow queues every Node whenever gossip changed its mind about any.
 func (l *nodeLifecycle) follow(ctx context.Context) error {
+	if err := l.Caches.WaitSynced(ctx); err != nil {
+		return err
+	}
 	for {
 		changed := l.Liveness.Changed()
+		l.zones.set(l.look())
 		for _, n := range l.Caches.Nodes.List("", nil) {
 			l.queue.Add(client.Key{Name: n.Name})
 		}
@@ -70,12 +75,16 @@ func (l *nodeLifecycle) follow(ctx context.Context) error {
 	}
 }
 
+// look says whose turn it is now.
+func (l *nodeLifecycle) look() map[string]time.Duration { return turns(l.Caches.Nodes.List("", nil), l.gone) }
+
 // outage is how long a Node has been without its peer.
 type outage struct {
 	since   time.Time
-	evict   bool   // its pods are to be moved, each after its own toleration
-	gone    bool   // nothing answers there, so its pods do not serve
-	message string // for people
+	evict   bool          // its pods are to be moved, each after its own toleration
+	gone    bool          // nothing answers there, so its pods do not serve
+	turn    time.Duration // how long it has to wait for others of its zone
+	message string        // for people
 }
 
 func (l *nodeLifecycle) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {
@@ -90,6 +99,9 @@ func (l *nodeLifecycle) reconcile(ctx context.Context, key client.Key) (time.Dur
 	}
 	if out.since.IsZero() {
 		return 0, l.restore(ctx, n)
+	}
+	if out.gone {
+		out.turn = l.zones.turn(n.Name, l.look)
 	}
 	if err := l.mark(ctx, n, out); err != nil {
 		return 0, err
@@ -134,6 +146,17 @@ func (l *nodeLifecycle) judge(n *corev1.Node, now time.Time) (*outage, time.Dura
 		return &outage{since: since, evict: true, gone: true, message: "The machine was never seen by this Master."}, 0
 	}
 	return nil, 0 // Suspect: gossip will say more
+}
+
+// gone reports whether nothing answers at the Node's machine.
+func (l *nodeLifecycle) gone(n *corev1.Node) bool {
+	switch l.Liveness.Liveness(n.Name) {
+	case api.Gone:
+		return true
+	case api.Unknown:
+		return unreachable(n, corev1.TaintEffectNoExecute) != nil
+	}
+	return false
 }
 
 // since returns when the outage began. What is stored counts first, then what gossip knows; else it begins now. A

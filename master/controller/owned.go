@@ -58,8 +58,8 @@ func selecting[T api.Object](cache *client.Cache[T], selector func(T) *metav1.La
 
 // createAll calls create for every item, in growing batches, so that a template that cannot work costs few calls.
 func createAll[T any](ctx context.Context, items []T, create func(context.Context, T) error) error {
-	for batch := 4; len(items) > 0; batch *= 2 {
-		n := min(batch, len(items), 4*maxParallel)
+	for batch := 4; len(items) > 0; batch = min(2*batch, 4*maxParallel) {
+		n := min(batch, len(items))
 		if err := each(ctx, items[:n], create); err != nil {
 			return err
 		}

@@ -19,7 +19,7 @@ const (
 // Not safe for concurrent use.
 type Cluster struct {
 	nodes      map[string]*Node
-	where      map[types.UID]*Node // of every pod that has a share of one
+	where      map[types.UID]place // of every pod that has a share of a node
 	wanted     map[types.UID]*Node // of every pod for which others were told to go
 	namespaces map[string]labels.Set
 	images     map[string]int // how many nodes have it
@@ -28,8 +28,8 @@ type Cluster struct {
 	stale bool    // order must be made anew
 	next  int     // where in order the next search begins
 
+	kin       map[string]map[string]*kin // by namespace and labels
 	tallies   map[string]*tally
-	talliesIn map[string][]*tally // by the only namespace whose pods count; others under ""
 	clock     uint64
 	carried   map[string]*carried
 	carriedIn map[string][]*carried
@@ -42,8 +42,8 @@ type Cluster struct {
 // NewCluster returns a Cluster without nodes that breaks ties by r.
 func NewCluster(r *rand.Rand) *Cluster {
 	return &Cluster{
-		nodes: map[string]*Node{}, where: map[types.UID]*Node{}, wanted: map[types.UID]*Node{}, namespaces: map[string]labels.Set{}, images: map[string]int{},
-		tallies: map[string]*tally{}, talliesIn: map[string][]*tally{}, carried: map[string]*carried{}, carriedIn: map[string][]*carried{}, rand: r,
+		nodes: map[string]*Node{}, where: map[types.UID]place{}, wanted: map[types.UID]*Node{}, namespaces: map[string]labels.Set{}, images: map[string]int{},
+		kin: map[string]map[string]*kin{}, tallies: map[string]*tally{}, carried: map[string]*carried{}, carriedIn: map[string][]*carried{}, rand: r,
 	}
 }
 
@@ -83,12 +83,14 @@ func (c *Cluster) RemoveNode(name string) {
 
 // change sets the node's object between taking all that is counted of it off and counting it again.
 func (c *Cluster) change(n *Node, o *corev1.Node) {
-	c.enterAll(n, -1)
+	c.enterPods(n, -1)
+	c.enterNode(n, -1)
 	n.set(o)
-	c.enterAll(n, 1)
+	c.enterNode(n, 1)
+	c.enterPods(n, 1)
 }
 
-func (c *Cluster) enterAll(n *Node, by int) {
+func (c *Cluster) enterNode(n *Node, by int) {
 	if n.object == nil {
 		return
 	}
@@ -96,10 +98,16 @@ func (c *Cluster) enterAll(n *Node, by int) {
 		bump(c.images, name, by)
 	}
 	for _, s := range c.tallies {
-		c.enter(s, n, by)
+		s.node(n, by)
 	}
-	for _, p := range n.pods {
-		c.carry(p, n, by)
+}
+
+func (c *Cluster) enterPods(n *Node, by int) {
+	if n.object == nil {
+		return
+	}
+	for uid, p := range n.pods {
+		c.count(p, c.where[uid], by)
 	}
 }
 
@@ -112,43 +120,42 @@ func (c *Cluster) drop(n *Node) {
 // Add gives the pod a share of the node, and of no other.
 func (c *Cluster) Add(p *Pod, node string) {
 	c.Remove(p.UID)
-	n := c.node(node)
-	c.where[p.UID] = n
-	n.add(p)
-	c.count(p, n, 1)
+	at := place{node: c.node(node), kin: c.kinOf(p)}
+	c.where[p.UID] = at
+	at.node.add(p)
+	at.kin.pods[p] = at.node
+	c.count(p, at, 1)
 }
 
 // Remove takes the pod's share back and returns the node it was on and what had it, or nil.
 func (c *Cluster) Remove(uid types.UID) (*Node, *Pod) {
-	n, ok := c.where[uid]
+	at, ok := c.where[uid]
 	if !ok {
 		return nil, nil
 	}
-	p := n.pods[uid]
+	p := at.node.pods[uid]
 	delete(c.where, uid)
-	n.remove(p)
-	c.count(p, n, -1)
-	c.drop(n)
-	return n, p
+	at.node.remove(p)
+	c.count(p, at, -1)
+	delete(at.kin.pods, p)
+	c.disown(at.kin)
+	c.drop(at.node)
+	return at.node, p
 }
 
 // Where returns the node that the pod has a share of, or an empty name.
 func (c *Cluster) Where(uid types.UID) string {
-	if n, ok := c.where[uid]; ok {
-		return n.Name
+	if at, ok := c.where[uid]; ok {
+		return at.node.Name
 	}
 	return ""
 }
 
-// count notes what p's coming to n, or leaving it, changes for others.
-func (c *Cluster) count(p *Pod, n *Node, by int) {
-	c.carry(p, n, by)
-	for _, in := range [...]string{p.Namespace, ""} {
-		for _, s := range c.talliesIn[in] {
-			if domain, ok := s.home(n); ok && s.matches(c.namespaces, p) {
-				s.count(domain, by)
-			}
-		}
+// count notes what p's coming to a node, or leaving it, changes for others.
+func (c *Cluster) count(p *Pod, at place, by int) {
+	c.carry(p, at.node, by)
+	for _, s := range at.kin.tallies {
+		s.count(p, at.node, by)
 	}
 }
 

@@ -2,7 +2,6 @@ package placement
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -34,7 +33,7 @@ func (q *query) objections(n *Node) []string {
 	if len(n.guests) > 0 {
 		var with []*Pod
 		for _, g := range n.guests {
-			if g.UID != q.UID && g.Priority >= q.Priority && q.cluster.where[g.UID] == nil {
+			if g.UID != q.UID && g.Priority >= q.Priority && q.cluster.Where(g.UID) == "" {
 				with = append(with, g)
 				q.cluster.Add(g, n.Name)
 			}
@@ -191,15 +190,22 @@ func fit(p *Pod, n *Node) []string {
 // Failure says why a pod fits nowhere.
 type Failure struct {
 	Nodes   int
-	Reasons map[string]int // nodes an objection was raised for
+	reasons []reason // few, whatever the number of nodes
 }
 
-func (f *Failure) note(nodes int, reasons ...string) {
-	if f.Reasons == nil {
-		f.Reasons = map[string]int{}
-	}
-	for _, reason := range reasons {
-		f.Reasons[reason] += nodes
+type reason struct {
+	words string
+	nodes int // for which it was raised
+}
+
+func (f *Failure) note(nodes int, why ...string) {
+	for _, words := range why {
+		i := slices.IndexFunc(f.reasons, func(r reason) bool { return r.words == words })
+		if i < 0 {
+			i = len(f.reasons)
+			f.reasons = append(f.reasons, reason{words: words})
+		}
+		f.reasons[i].nodes += nodes
 	}
 }
 
@@ -208,9 +214,9 @@ func (f *Failure) Message() string {
 	if f.Nodes == 0 {
 		return "no nodes available to schedule pods"
 	}
-	parts := make([]string, 0, len(f.Reasons))
-	for _, reason := range slices.Sorted(maps.Keys(f.Reasons)) {
-		parts = append(parts, fmt.Sprintf("%d %s", f.Reasons[reason], reason))
+	parts := make([]string, 0, len(f.reasons))
+	for _, r := range f.reasons {
+		parts = append(parts, fmt.Sprintf("%d %s", r.nodes, r.words))
 	}
 	slices.Sort(parts)
 	return fmt.Sprintf("0/%d nodes are available: %s.", f.Nodes, strings.Join(parts, ", "))

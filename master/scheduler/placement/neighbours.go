@@ -147,7 +147,7 @@ func (c *Cluster) companyOf(p *Pod) company {
 	}
 	out.alone = len(out.near) > 0
 	for i, t := range p.neighbours.near {
-		out.alone = out.alone && out.near[i].total == 0 && t.matches(c.namespaces, p)
+		out.alone = out.alone && out.near[i].total == 0 && c.selects(t, p)
 	}
 	for _, t := range p.neighbours.apart {
 		out.apart = append(out.apart, c.tally(&counting{terms: []*podTerm{t}, topology: t.topology}))
@@ -164,7 +164,7 @@ func (c *Cluster) companyOf(p *Pod) company {
 func (c *Cluster) concerned(p *Pod, f func(*carried)) {
 	for _, in := range [...]string{p.Namespace, ""} {
 		for _, k := range c.carriedIn[in] {
-			if k.users > 0 && k.term.matches(c.namespaces, p) {
+			if k.users > 0 && c.selects(k.term, p) {
 				f(k)
 			}
 		}
@@ -242,12 +242,12 @@ func (w *wishing) sum(n *Node) (sum int64) {
 func (c *Cluster) Concerns(p, other *Pod) bool {
 	selects := func(a, b *Pod) bool {
 		one := func(terms []*podTerm) bool {
-			return slices.ContainsFunc(terms, func(t *podTerm) bool { return t.matches(c.namespaces, b) })
+			return slices.ContainsFunc(terms, func(t *podTerm) bool { return c.selects(t, b) })
 		}
 		return one(a.neighbours.near) || one(a.neighbours.apart) ||
-			slices.ContainsFunc(a.spread, func(s constraint) bool { return s.hard && s.term.matches(c.namespaces, b) })
+			slices.ContainsFunc(a.spread, func(s constraint) bool { return s.hard && c.selects(s.term, b) })
 	}
-	return selects(p, other) || slices.ContainsFunc(other.neighbours.apart, func(t *podTerm) bool { return t.matches(c.namespaces, p) })
+	return selects(p, other) || slices.ContainsFunc(other.neighbours.apart, func(t *podTerm) bool { return c.selects(t, p) })
 }
 
 // Picky reports whether where p fits depends on what is on other nodes.

@@ -106,7 +106,7 @@ func (c *Cluster) evennessOf(p *Pod) (out evenness) {
 	for i := range p.spread {
 		k := &p.spread[i]
 		in := counted{tally: c.tally(&counting{terms: []*podTerm{k.term}, topology: k.term.topology, rule: k.rule}), constraint: k}
-		if k.term.matches(c.namespaces, p) {
+		if c.selects(k.term, p) {
 			in.self = 1
 		}
 		if k.hard {

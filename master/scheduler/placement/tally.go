@@ -42,12 +42,10 @@ type tally struct {
 	used   uint64         // when it was last asked for
 }
 
-func (s *tally) matches(namespaces map[string]labels.Set, p *Pod) bool {
-	if s.rule != nil && p.ending {
-		return false
-	}
+// matches reports whether it counts the pods of a kin.
+func (s *tally) matches(namespaces map[string]labels.Set, k *kin) bool {
 	for _, t := range s.terms {
-		if !t.matches(namespaces, p) {
+		if !t.matches(namespaces, k.namespace, k.labels) {
 			return false
 		}
 	}
@@ -60,8 +58,12 @@ func (s *tally) home(n *Node) (string, bool) {
 	return domain, ok && (s.rule == nil || s.rule.allows(n))
 }
 
-// count notes that a pod it selects has come to a domain or left it.
-func (s *tally) count(domain string, by int) {
+// count notes that a pod of a kin that it matches has come to a node or left it.
+func (s *tally) count(p *Pod, n *Node, by int) {
+	domain, ok := s.home(n)
+	if !ok || s.rule != nil && p.ending {
+		return
+	}
 	s.total += by
 	if s.rule == nil {
 		bump(s.counts, domain, by)
@@ -71,9 +73,10 @@ func (s *tally) count(domain string, by int) {
 	s.counts[domain] += by
 }
 
-// node notes that a domain has one more eligible node, or one fewer.
-func (s *tally) node(domain string, by int) {
-	if s.rule == nil {
+// node notes that a node has come, without pods, or has gone, after its pods.
+func (s *tally) node(n *Node, by int) {
+	domain, ok := s.home(n)
+	if s.rule == nil || !ok {
 		return
 	}
 	if s.nodes[domain] == 0 {
@@ -83,7 +86,6 @@ func (s *tally) node(domain string, by int) {
 	if s.nodes[domain] += by; s.nodes[domain] > 0 {
 		return
 	}
-	// Its pods were taken off before.
 	delete(s.nodes, domain)
 	delete(s.counts, domain)
 	s.drop(0)
@@ -122,33 +124,22 @@ func (c *Cluster) tally(k *counting) *tally {
 		s.nodes, s.having = map[string]int{}, map[int]int{}
 	}
 	for _, n := range c.nodes {
-		c.enter(s, n, 1)
+		s.node(n, 1)
 	}
+	c.eachKin(s.in(), func(k *kin) {
+		if !s.matches(c.namespaces, k) {
+			return
+		}
+		k.tallies = append(k.tallies, s)
+		for p, n := range k.pods {
+			s.count(p, n, 1)
+		}
+	})
 	if len(c.tallies) >= maxTallies {
 		c.forgetOldest()
 	}
 	c.tallies[id] = s
-	c.talliesIn[s.in()] = append(c.talliesIn[s.in()], s)
 	return s
-}
-
-// enter counts a node and the pods on it, or takes them off.
-func (c *Cluster) enter(s *tally, n *Node, by int) {
-	domain, ok := s.home(n)
-	if !ok {
-		return
-	}
-	if by > 0 {
-		s.node(domain, by)
-	}
-	for _, p := range n.pods {
-		if s.matches(c.namespaces, p) {
-			s.count(domain, by)
-		}
-	}
-	if by < 0 {
-		s.node(domain, by)
-	}
 }
 
 // in is the only namespace whose pods can count, or empty.
@@ -165,14 +156,14 @@ func (c *Cluster) forgetOldest() {
 
 // forget drops the counts for which old holds. They are made again when they are asked for.
 func (c *Cluster) forget(old func(*tally) bool) {
+	dropped := map[*tally]bool{}
 	for id, s := range c.tallies {
-		if !old(s) {
-			continue
+		if old(s) {
+			delete(c.tallies, id)
+			dropped[s] = true
 		}
-		delete(c.tallies, id)
-		in := slices.DeleteFunc(c.talliesIn[s.in()], func(o *tally) bool { return o == s })
-		if c.talliesIn[s.in()] = in; len(in) == 0 {
-			delete(c.talliesIn, s.in())
-		}
+	}
+	if len(dropped) > 0 {
+		c.eachKin("", func(k *kin) { k.tallies = slices.DeleteFunc(k.tallies, func(s *tally) bool { return dropped[s] }) })
 	}
 }

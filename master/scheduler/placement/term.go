@@ -76,10 +76,15 @@ func (t *podTerm) only() string {
 	return ""
 }
 
-// matches reports whether the term selects p, in a cluster whose namespaces have these labels.
-func (t *podTerm) matches(namespaces map[string]labels.Set, p *Pod) bool {
-	if !slices.Contains(t.namespaces, p.Namespace) && (t.byLabels == nil || !t.byLabels.Matches(namespaces[p.Namespace])) {
+// matches reports whether the term selects pods of that namespace with those labels, in a cluster whose namespaces have these.
+func (t *podTerm) matches(namespaces map[string]labels.Set, namespace string, pod labels.Set) bool {
+	if !slices.Contains(t.namespaces, namespace) && (t.byLabels == nil || !t.byLabels.Matches(namespaces[namespace])) {
 		return false
 	}
-	return t.pods.Matches(p.labels)
+	return t.pods.Matches(pod)
+}
+
+// selects reports whether the term selects p.
+func (c *Cluster) selects(t *podTerm, p *Pod) bool {
+	return t.matches(c.namespaces, p.Namespace, p.labels)
 }
