@@ -196,7 +196,6 @@ func runModel(t *testing.T, rng *rand.Rand) {
 		r.list(t, s)
 		readers = append(readers, r)
 	}
-	restores := 0
 	for i := range 600 {
 		term := uint64(1 + rng.Intn(2))
 		txn := randomTxn(rng, m)
@@ -211,16 +210,14 @@ func runModel(t *testing.T, rng *rand.Rand) {
 			readers[rng.Intn(len(readers))].pull(t, s, all, txnOf)
 		}
 		if rng.Intn(100) == 0 {
-			roundTrip(t, s)
-			restores++
-			m.floor = m.rev()
+			roundTrip(t, s) // which brings the past, too, as it is short
 		}
 		compareReads(t, rng, s, m)
 	}
 	for _, r := range readers {
 		r.pull(t, s, all, txnOf)
-		if r.prefix == "/none/" && r.relists > restores {
-			t.Errorf("a watch without events was ended %d times by %d restores", r.relists, restores)
+		if r.prefix == "/none/" && r.relists > 0 {
+			t.Errorf("a watch without events was ended %d times", r.relists)
 		}
 		r.w.Close()
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // A snapshot is the magic, the format's version, then as uvarints the revision and the number of keys, then for each key
-// in order: length, key, length, value, create, mod; and last the CRC-32C of all this, big endian. History is not in it.
+// in order: length, key, length, value, create, mod; and last the CRC-32C of all this, big endian. What was before follows it: see past.go.
 const (
 	magic   = "SHOALKV\n"
 	version = 1
@@ -23,10 +23,17 @@ const (
 var ErrSnapshot = errors.New("unreadable snapshot")
 
 // Image is the state at one revision, to be written at leisure while the store goes on.
-type Image struct{ view *view }
+type Image struct {
+	view *view
+	past past
+}
 
-// Capture returns the newest state. It costs about as much as a Get.
-func (s *Store) Capture() *Image { return &Image{s.current()} }
+// Capture returns the newest state, and the changes that led there last. It costs about as much as a few Gets.
+func (s *Store) Capture() *Image {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &Image{s.currentLocked(), s.pastLocked()}
+}
 
 // Rev returns the image's revision.
 func (m *Image) Rev() Rev { return m.view.rev }
@@ -62,7 +69,7 @@ func (m *Image) Write(w io.Writer) error {
 	if err := binary.Write(w, binary.BigEndian, sum.Sum32()); err != nil {
 		return fmt.Errorf("write snapshot: %w", err)
 	}
-	return nil
+	return m.past.write(w)
 }
 
 // each calls f with the existing keys' newest versions, in order.
@@ -75,23 +82,35 @@ func (v *view) each(f func(*entry)) {
 	})
 }
 
-// Restore replaces everything by the snapshot in r, which it may read beyond. After an error, always an ErrSnapshot, the
-// store is as before. The history begins anew at the snapshot's revision, so watches that were not there yet end with
+// Restore replaces everything by the snapshot in r, which ends with it. After an error, always an ErrSnapshot, the
+// store is as before. The history begins where the snapshot's past does, so watches that were not there yet end with
 // ErrCompacted.
 func (s *Store) Restore(r io.Reader) error {
 	tree := btree.NewG(degree, less)
-	rev, err := read(r, tree)
+	in := bufio.NewReaderSize(r, 1<<16)
+	rev, err := read(in, tree)
+	live := tree.Len()
+	var h *history
+	if err == nil {
+		h, err = readPast(in, tree, rev)
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrSnapshot, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := &history{floor: rev, rewinds: s.hist.Load().rewinds}
-	if rev < s.hist.Load().rev() {
+	old := s.hist.Load()
+	h.rewinds = old.rewinds
+	switch {
+	case rev < old.rev():
 		h.rewinds++
+		s.watches.reset(h.floor)
+	case h.floor > old.rev():
+		s.watches.reset(h.floor) // what was in between is not known here
+	case h.floor > old.floor:
+		s.watches.losing(old.entries[:h.floor-old.floor])
 	}
-	s.tree, s.live = tree, tree.Len()
-	s.watches.reset(rev)
+	s.tree, s.live = tree, live
 	s.hist.Store(h)
 	s.view.Store(nil)
 	s.reached.Advance(uint64(rev))
@@ -123,8 +142,8 @@ type summed struct {
 	err error
 }
 
-func read(r io.Reader, tree *btree.BTreeG[item]) (Rev, error) {
-	in := &summed{r: bufio.NewReaderSize(r, 1<<16), sum: crc32.New(crc32.MakeTable(crc32.Castagnoli))}
+func read(r *bufio.Reader, tree *btree.BTreeG[item]) (Rev, error) {
+	in := &summed{r: r, sum: crc32.New(crc32.MakeTable(crc32.Castagnoli))}
 	head := in.bytes(uint64(len(magic) + 1))
 	if in.err != nil {
 		return 0, in.err

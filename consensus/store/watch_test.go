@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func put(k Key, v string) Txn { return Txn{Ops: []Op{{Key: k, Value: []byte(v)}}} }
@@ -135,6 +137,7 @@ func TestSnapshotInstalledDuringAWatchExpiresIt(t *testing.T) {
 		for i := range 10 {
 			ahead.Apply(1, put("a", fmt.Sprint(i)))
 		}
+		ahead.Apply(1, Txn{Compact: 5})
 		s := New()
 		s.Apply(1, put("a", "0"))
 		w := s.Watch("", 1)
@@ -296,4 +299,45 @@ func TestWatchUnderCompaction(t *testing.T) {
 		}
 	}
 	wg.Wait()
+}
+
+// A peer that was away for a while, or was started again, has the newest changes, too: who watches elsewhere can go on there.
+func TestAWatchGoesOnOverASnapshot(t *testing.T) {
+	ahead := New()
+	for i := range 3 * pastMax {
+		ahead.Apply(1, Txn{Ops: []Op{{Key: Key(fmt.Sprint("a", i%10)), Value: fmt.Append(nil, i)}, {Key: "b", Value: fmt.Append(nil, i)}, {Key: "c", Delete: i%2 == 0, Value: fmt.Append(nil, i)}}})
+	}
+	s := New()
+	s.Apply(1, put("a0", "0"))
+	var b bytes.Buffer
+	if err := ahead.Snapshot(&b); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Restore(&b); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.HistoryLen(); n > pastMax || n < pastMax-3 || s.Hash() != ahead.Hash() || s.Len() != ahead.Len() {
+		t.Fatalf("%d changes, %d keys", n, s.Len())
+	}
+	floor := s.OldestRev()
+	s.Apply(1, put("new", "x"))
+	ahead.Apply(1, put("new", "x"))
+	here, there := watch(t, s, "", floor), watch(t, ahead, "", floor)
+	for seen := floor; seen < s.Rev(); {
+		got, want := mustNext(t, here), mustNext(t, there)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("after %d (-there +here):\n%s", seen, diff)
+		}
+		seen = got[len(got)-1].Rev
+	}
+	if _, err := s.Watch("", floor-1).Next(t.Context()); !errors.Is(err, ErrCompacted) {
+		t.Errorf("a watch from before the past: %v", err)
+	}
+	for _, at := range []Rev{floor, floor + 7, s.Rev() - 1} {
+		got, err := s.List("", "", at, 0)
+		want, _ := ahead.List("", "", at, 0)
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("at %d: %v\n%s", at, err, diff)
+		}
+	}
 }
