@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"shoal/consensus/store"
 )
 
 func TestAClusterComesBackFromDisk(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -191,13 +192,8 @@ func TestARestoredReplicaEndsWatchesAsExpired(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	var image bytes.Buffer
-	if err := from.Store().Snapshot(&image); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Store().Restore(&image); err != nil {
-		t.Fatal(err)
-	}
+	from.Store().Apply(0, store.Txn{Compact: from.Store().Rev()})
+	restoreFrom(t, from, l)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	if _, err := w.Next(ctx); !apierrors.IsResourceExpired(err) {
@@ -205,6 +201,56 @@ func TestARestoredReplicaEndsWatchesAsExpired(t *testing.T) {
 	}
 	list, err := r.List(ctx, api.ConfigMaps, client.ListOptions{})
 	if err != nil || len(list.Items) != 5 {
+		t.Errorf("list after a restore: %v %v", list, err)
+	}
+}
+
+func restoreFrom(t *testing.T, from, to *registrytest.Log) {
+	t.Helper()
+	var image bytes.Buffer
+	if err := from.Store().Snapshot(&image); err != nil {
+		t.Fatal(err)
+	}
+	if err := to.Store().Restore(&image); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A replica that was behind by a few changes gets them with a snapshot, and its watchers see each.
+func TestWatchesGoOnOverASnapshotWithItsPast(t *testing.T) {
+	ahead, from := registrytest.New(t)
+	create(t, ahead, api.ConfigMaps, configMap("old"))
+	r, l := registrytest.New(t)
+	restoreFrom(t, from, l)
+	at := from.Store().Rev()
+	if err := r.WaitRevision(t.Context(), uint64(at)); err != nil {
+		t.Fatal(err)
+	}
+	w, err := r.Watch(t.Context(), api.ConfigMaps, client.ListOptions{ResourceVersion: fmt.Sprint(at)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	for i := range 5 {
+		create(t, ahead, api.ConfigMaps, configMap(fmt.Sprintf("new-%d", i)))
+	}
+	restoreFrom(t, from, l)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var seen []string
+	for len(seen) < 5 {
+		events, err := w.Next(ctx)
+		if err != nil {
+			t.Fatalf("after %v: %v", seen, err)
+		}
+		for _, e := range events {
+			seen = append(seen, string(e.Type)+" "+e.Object.GetName())
+		}
+	}
+	if got := strings.Join(seen, ", "); got != "ADDED new-0, ADDED new-1, ADDED new-2, ADDED new-3, ADDED new-4" {
+		t.Error(got)
+	}
+	if list, err := r.List(ctx, api.ConfigMaps, client.ListOptions{}); err != nil || len(list.Items) != 6 {
 		t.Errorf("list after a restore: %v %v", list, err)
 	}
 }
