@@ -35,24 +35,25 @@ type grammar struct {
 	Restore    restoreCmd    `cmd:"" group:"cluster" help:"Make the cluster, a namespace of it or a new cluster what a backup says."`
 	Image      imageCmd      `cmd:"" group:"cluster" help:"Import and list the peers' images."`
 
-	Get      getCmd      `cmd:"" group:"objects" help:"Show objects."`
-	Describe describeCmd `cmd:"" group:"objects" help:"Show an object in full, with its events."`
-	Apply    applyCmd    `cmd:"" group:"objects" help:"Make objects what a file says."`
-	Create   createCmd   `cmd:"" group:"objects" help:"Create objects from a file, or a namespace."`
-	Delete   deleteCmd   `cmd:"" group:"objects" help:"Delete objects."`
-	Scale    scaleCmd    `cmd:"" group:"objects" help:"Set the number of replicas."`
-	Rollout  rolloutCmd  `cmd:"" group:"objects" help:"Follow, undo, restart and pause rollouts."`
-	Cordon   cordonCmd   `cmd:"" group:"cluster" help:"Keep new pods off a machine."`
-	Uncordon uncordonCmd `cmd:"" group:"cluster" help:"Let new pods on a machine again."`
-	Drain    drainCmd    `cmd:"" group:"cluster" help:"Empty a machine for maintenance, within the pods' disruption budgets."`
-	Label    labelCmd    `cmd:"" group:"objects" help:"Set and remove labels."`
-	Patch    patchCmd    `cmd:"" group:"objects" help:"Change fields of an object."`
-	Wait     waitCmd     `cmd:"" group:"objects" help:"Wait for a condition of objects."`
-	History  historyCmd  `cmd:"" group:"objects" help:"Show what changed in an object, and when: as far back as revisions are kept."`
-	Events   eventsCmd   `cmd:"" group:"objects" help:"List what happened."`
-	Logs     logsCmd     `cmd:"" group:"pods" help:"Print a container's output."`
-	Exec     execCmd     `cmd:"" group:"pods" help:"Run a command in a container."`
-	Why      whyCmd      `cmd:"" group:"pods" help:"Say where a pod is or why it is nowhere, and what each node is worth to it."`
+	Get           getCmd           `cmd:"" group:"objects" help:"Show objects."`
+	Describe      describeCmd      `cmd:"" group:"objects" help:"Show an object in full, with its events."`
+	Apply         applyCmd         `cmd:"" group:"objects" help:"Make objects what a file says."`
+	Create        createCmd        `cmd:"" group:"objects" help:"Create objects from a file, or a namespace."`
+	Delete        deleteCmd        `cmd:"" group:"objects" help:"Delete objects."`
+	Scale         scaleCmd         `cmd:"" group:"objects" help:"Set the number of replicas."`
+	Rollout       rolloutCmd       `cmd:"" group:"objects" help:"Follow, undo, restart and pause rollouts."`
+	RollingUpdate rollingUpdateCmd `cmd:"" group:"objects" help:"Replace the pods of a ReplicationController by new ones, little by little."`
+	Cordon        cordonCmd        `cmd:"" group:"cluster" help:"Keep new pods off a machine."`
+	Uncordon      uncordonCmd      `cmd:"" group:"cluster" help:"Let new pods on a machine again."`
+	Drain         drainCmd         `cmd:"" group:"cluster" help:"Empty a machine for maintenance, within the pods' disruption budgets."`
+	Label         labelCmd         `cmd:"" group:"objects" help:"Set and remove labels."`
+	Patch         patchCmd         `cmd:"" group:"objects" help:"Change fields of an object."`
+	Wait          waitCmd          `cmd:"" group:"objects" help:"Wait for a condition of objects."`
+	History       historyCmd       `cmd:"" group:"objects" help:"Show what changed in an object, and when: as far back as revisions are kept."`
+	Events        eventsCmd        `cmd:"" group:"objects" help:"List what happened."`
+	Logs          logsCmd          `cmd:"" group:"pods" help:"Print a container's output."`
+	Exec          execCmd          `cmd:"" group:"pods" help:"Run a command in a container."`
+	Why           whyCmd           `cmd:"" group:"pods" help:"Say where a pod is or why it is nowhere, and what each node is worth to it."`
 
 	Lab     labCmd     `cmd:"" group:"lab" help:"Run a cluster on this machine, to try, show and break it."`
 	Version versionCmd `cmd:"" help:"Print the version."`

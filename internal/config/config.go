@@ -83,7 +83,7 @@ type Master struct {
 func Controllers() []string {
 	return []string{
 		"replication-controller", "replicaset-controller", "deployment-controller", "daemonset-controller", "statefulset-controller",
-		"job-controller", "cronjob-controller", "disruption-controller",
+		"job-controller", "cronjob-controller", "disruption-controller", "horizontal-pod-autoscaler", "rolling-update",
 	}
 }
 

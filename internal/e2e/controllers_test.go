@@ -5,9 +5,17 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"shoal/internal/api"
 )
 
 const controllersManifest = `
@@ -84,6 +92,37 @@ spec:
 `
 
 // TestControllersRunRealContainers: what each kind of workload is for, and a Master that dies in the middle.
+// fillers take most of every machine, one each.
+const fillers = `
+apiVersion: v1
+kind: ReplicationController
+metadata: {name: filler}
+spec:
+  replicas: 3
+  selector: {app: filler}
+  template:
+    metadata: {labels: {app: filler}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      affinity:
+        podAntiAffinity:
+          requiredDuringSchedulingIgnoredDuringExecution:
+          - {labelSelector: {matchLabels: {app: filler}}, topologyKey: kubernetes.io/hostname}
+      containers:
+      - {name: probe, image: "shoal.local/probe:1", args: [sleep], resources: {requests: {cpu: %dm}}}
+`
+
+// urgent is a pod that has no room unless one of them goes.
+const urgent = `
+apiVersion: v1
+kind: Pod
+metadata: {name: urgent, labels: {app: urgent}}
+spec:
+  priorityClassName: system-cluster-critical
+  containers:
+  - {name: probe, image: "shoal.local/probe:1", args: [sleep], resources: {requests: {cpu: %dm}}}
+`
+
 func TestControllersRunRealContainers(t *testing.T) {
 	c := startLab(t, 3)
 	apply(t, controllersManifest)
@@ -157,6 +196,73 @@ spec: {maxUnavailable: 1, selector: {matchLabels: {app: web}}}
 			t.Errorf("%d of %d requests failed:\n%s", a.failed, a.sent, a.log)
 		}
 		shoal(t, "uncordon", c.names[2])
+	})
+	t.Run("an autoscaler follows what pods use", func(t *testing.T) {
+		apply(t, `
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: web}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}
+  minReplicas: 2
+  maxReplicas: 8
+  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 60}}}]
+  behavior: {scaleDown: {stabilizationWindowSeconds: 0}}
+`)
+		replicas := func(what string, good func(n int) bool) {
+			within(t, 60*time.Second, what, func(ctx context.Context) error {
+				out, err := tryShoal(ctx, "get", "deploy", "web", "-o", "jsonpath={.spec.replicas}")
+				if n, _ := strconv.Atoi(out); err == nil && !good(n) {
+					err = fmt.Errorf("%s replicas", out)
+				}
+				return err
+			})
+		}
+		replicas("few pods are enough for nobody", func(n int) bool { return n == 2 })
+		startAskingOften(t, "busy", c.names[0], 200, 40*time.Second)
+		replicas("more pods are made", func(n int) bool { return n > 3 })
+		if out := shoal(t, "describe", "hpa", "web"); !strings.Contains(out, "SuccessfulRescale") {
+			t.Errorf("no event tells of it:\n%s", out)
+		}
+		shoal(t, "delete", "hpa", "web")
+		shoal(t, "delete", "deploy", "web")
+	})
+	t.Run("a more urgent pod takes the room of a lesser one", func(t *testing.T) {
+		cpu := resource.MustParse(shoal(t, "get", "node", c.names[0], "-o", "jsonpath={.status.allocatable.cpu}"))
+		apply(t, fmt.Sprintf(fillers, cpu.MilliValue()*6/10))
+		running(t, c.api, "filler", 3, 20*time.Second)
+		urgent := fmt.Sprintf(urgent, cpu.MilliValue()*6/10)
+		file := filepath.Join(t.TempDir(), "urgent.yaml")
+		must(t, os.WriteFile(file, []byte(urgent), 0o600))
+		if out, err := tryShoal(t.Context(), "simulate", "-f", file); err == nil || !strings.Contains(out, "in the place of default/filler-") || !strings.Contains(out, "1 would not") {
+			t.Errorf("on paper: %v\n%s", err, out)
+		}
+		apply(t, urgent)
+		running(t, c.api, "urgent", 1, 20*time.Second)
+		pending := ""
+		within(t, 20*time.Second, "a filler waits", func(ctx context.Context) error {
+			all, err := pods(ctx, c.api, "filler")
+			if err != nil {
+				return err
+			}
+			for _, p := range all {
+				if c := api.PodCondition(p, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionFalse {
+					pending = p.Name
+					return nil
+				}
+			}
+			return errNotYet
+		})
+		out := shoal(t, "why", pending)
+		t.Logf("FIGURES\n%s", out)
+		if !strings.Contains(out, "is pending: 0/3 nodes are available") || !strings.Contains(out, "Insufficient cpu") || !strings.Contains(out, "anti-affinity") {
+			t.Errorf("why it waits:\n%s", out)
+		}
+		if out := shoal(t, "why", "urgent"); !strings.Contains(out, "(here)") {
+			t.Errorf("why it is where it is:\n%s", out)
+		}
+		shoal(t, "delete", "rc", "filler")
+		shoal(t, "delete", "pod", "urgent", "--now")
 	})
 	t.Run("a CronJob comes every minute", func(t *testing.T) {
 		within(t, 70*time.Second, "a job of tick has succeeded", func(ctx context.Context) error {

@@ -3,7 +3,9 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -24,9 +26,17 @@ func deployed(replicas, version int) string {
 	return strings.Replace(manifest, "    metadata: {labels: {app: web}}\n    spec:", fmt.Sprintf("    metadata: {labels: {app: web, version: v%d}}\n    spec:", version), 1)
 }
 
-// TestRollingUpdateFailsNoRequest replaces ten pods behind a VIP, forth and back, while a pod on another machine asks it 200 times a second.
-func TestRollingUpdateFailsNoRequest(t *testing.T) {
+func TestRollingUpdates(t *testing.T) {
 	c := startLab(t, 3)
+	t.Run("of a Deployment fails no request", c.rollDeployment)
+	shoal(t, "delete", "deploy", "web")
+	gone(t, c.api, "web", 20*time.Second)
+	shoal(t, "delete", "pod", "ask")
+	t.Run("of a ReplicationController outlives its Master", c.rollControllerWithoutMaster)
+}
+
+// rollDeployment replaces ten pods behind a VIP, forth and back, while a pod on another machine asks it 200 times a second.
+func (c *cluster) rollDeployment(t *testing.T) {
 	apply(t, deployed(10, 1))
 	shoal(t, "rollout", "status", "deploy/web", "--timeout", "60s")
 	const length = 25 * time.Second
@@ -72,5 +82,60 @@ func (c *cluster) allOf(t *testing.T, version string) {
 	}
 	if n != 10 {
 		t.Errorf("%d pods of %s are ready, want 10", n, version)
+	}
+}
+
+// rollControllerWithoutMaster replaces ten pods behind a VIP, and kills first the command that asked for it and then the
+// Master's machine, with the pods on it, half-way. What fails is what was on its way to that machine, and its share of a second at most.
+func (c *cluster) rollControllerWithoutMaster(t *testing.T) {
+	manifest := strings.Replace(web(10), "terminationGracePeriodSeconds: 2", "terminationGracePeriodSeconds: 4", 1)
+	apply(t, strings.Replace(manifest, "        args: [serve, \"8080\"]\n", "        args: [serve, \"8080\"]\n        lifecycle: {preStop: {sleep: {seconds: 1}}}\n", 1))
+	running(t, c.api, "web", 10, time.Minute)
+	old := master(t)
+	others := c.others(old)
+	const rate, length = 200, 22 * time.Second
+	startAskingOften(t, "ask", others[0], rate, length)
+	ctx, cancel := context.WithCancel(t.Context())
+	cmd := exec.CommandContext(ctx, binary(), "--peer", others[0], "rolling-update", "web", "--image", "shoal.local/probe:1")
+	must(t, cmd.Start())
+	isNew := func(p *corev1.Pod) bool {
+		return api.VersionOf(p.Annotations) != "" && p.DeletionTimestamp == nil && api.IsPodReady(p)
+	}
+	new := func(ctx context.Context) (n int, err error) {
+		all, err := pods(ctx, c.api, "web")
+		for _, p := range all {
+			if isNew(p) {
+				n++
+			}
+		}
+		return n, err
+	}
+	within(t, 30*time.Second, "two pods are new", func(ctx context.Context) error {
+		n, err := new(ctx)
+		if err == nil && n < 2 {
+			err = errNotYet
+		}
+		return err
+	})
+	cancel()
+	_ = cmd.Wait()
+	shoal(t, "lab", "kill", old)
+	began := time.Now()
+	within(t, 60*time.Second, "all pods are new", func(ctx context.Context) error {
+		n, err := new(ctx)
+		if err == nil && n < 10 {
+			err = errNotYet
+		}
+		return err
+	})
+	t.Logf("FIGURES all ten pods are new %v after the Master's machine died", time.Since(began).Round(time.Millisecond))
+	a := answers(t, "ask", length+15*time.Second)
+	t.Logf("FIGURES %d of %d requests failed", a.failed, a.sent)
+	if share := rate / 3; a.failed > share+10 {
+		t.Errorf("%d of %d requests failed, more than the %d of the machine's share of a second:\n%s", a.failed, a.sent, share, a.log)
+	}
+	shoal(t, "lab", "start", old)
+	if out := shoal(t, "--peer", others[0], "rolling-update", "web", "--rollback", "--timeout", "60s"); !strings.Contains(out, "done, all 10 pods are new") {
+		t.Errorf("rolled back:\n%s", out)
 	}
 }

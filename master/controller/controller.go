@@ -68,6 +68,7 @@ func New(c Config) *Set {
 	loops := []loop{
 		newReplication(c, replicationControllers(c)),
 		newReplication(c, replicaSets(c)),
+		newRolling(c),
 		newDeployments(c),
 		newDaemons(c),
 		newStatefulSets(c),

@@ -76,7 +76,9 @@ func (l *nodeLifecycle) follow(ctx context.Context) error {
 }
 
 // look says whose turn it is now.
-func (l *nodeLifecycle) look() map[string]time.Duration { return turns(l.Caches.Nodes.List("", nil), l.gone) }
+func (l *nodeLifecycle) look() map[string]time.Duration {
+	return turns(l.Caches.Nodes.List("", nil), l.gone)
+}
 
 // outage is how long a Node has been without its peer.
 type outage struct {
