@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: build deps images tools before faults faults-of-swarm chaos loss compare demo test unit cluster e2e bench fuzz lint install clean help
+.PHONY: build deps images tools before faults faults-of-swarm chaos loss scale compare demo test unit cluster e2e bench fuzz lint install clean help
 
 build: ## build bin/shoal
 	@mkdir -p bin
@@ -48,10 +48,15 @@ faults-of-swarm: images ## the same six faults done to the leader of a Docker Sw
 	@./.ci/tools dockerd
 	SHOAL_FAULT_RUNS=$(FAULT_RUNS) $(GO) test -tags e2e -count=1 -timeout 4h -v -run '^TestFaultsOfSwarm$$' ./internal/e2e/ | tee build/faults-of-swarm.log | grep -aE 'FIGURES|^(---|ok|FAIL|PASS)'
 
-chaos: build images ## histories of calls under faults, a fifth of CHAOS_TIME (10m) in one process and the rest through the API, from the seed CHAOS_SEED (1) on; all that is said is in build/chaos.log (needs root)
+chaos: build images ## for CHAOS_TIME (10m): histories of calls under faults, a fifth of it in one process and seven tenths through the API, and workloads that must converge; from the seed CHAOS_SEED (1) on; all that is said is in build/chaos.log (needs root)
 	@mkdir -p build
 	CHAOS_TIME=$${CHAOS_TIME:-10m} $(GO) test -count=1 -timeout 0 -v -run '^TestHistoriesAreLinearizable$$' ./consensus/ | tee build/chaos.log | grep -vE 'level=|=== RUN|--- PASS: .*/'
+	CHAOS_TIME=$${CHAOS_TIME:-10m} $(GO) test -count=1 -timeout 0 -v -run '^TestWorkloadsConverge$$' ./internal/testcluster/ | tee -a build/chaos.log | grep -vE 'level=|=== RUN|--- PASS: .*/|moments'
 	CHAOS_TIME=$${CHAOS_TIME:-10m} $(GO) test -tags e2e -count=1 -timeout 0 -v -run '^TestHistoriesThroughTheAPI$$' ./internal/e2e/ | tee -a build/chaos.log | grep -vE '=== RUN|^ *time='
+
+scale: ## figures of the Master's work on 5,000 hollow nodes with 150,000 pods, divided by SCALE (1)
+	@mkdir -p build
+	SHOAL_SCALE=$${SCALE:-1} $(GO) test -count=1 -timeout 1h -v ./internal/hollow/ | tee build/scale.log | grep -aE 'FIGURES|^(---|ok|FAIL|PASS)'
 
 loss: build images ## LOSS_TIME (1h) with LOSS_PERCENT (2) of all packets lost and all cores busy: who is taken for dead (needs root)
 	LOSS_TIME=$${LOSS_TIME:-1h} $(GO) test -tags e2e -count=1 -timeout 0 -v -run '^TestLossAndBusyCoresKillNobody$$' ./internal/e2e/ | tee build/loss.log | grep -aE 'FIGURES|^(---|ok|FAIL|PASS)'

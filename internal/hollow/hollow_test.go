@@ -300,9 +300,9 @@ func TestNodesDie(t *testing.T) {
 	c.untilReady(pods)
 	c.report(t, fmt.Sprintf("%d RCs, %d pods on %d nodes", rcs, pods, nodes), start, writes)
 
+	c.untilQuiet()
 	cpu, start, writes := cpuTime(t), time.Now(), c.writes()
-	quiet := time.NewTimer(time.Duration(min(10, 100/s)) * time.Second)
-	<-quiet.C
+	<-time.After(time.Duration(min(10, 100/s)) * time.Second)
 	figure(t, "nothing happens with %d nodes and %d pods: %.2f %% of a core, %.1f changes/s", nodes, pods,
 		100*(cpuTime(t)-cpu).Seconds()/time.Since(start).Seconds(), float64(writes())/time.Since(start).Seconds())
 
@@ -321,6 +321,15 @@ func TestNodesDie(t *testing.T) {
 	c.Kill(names...)
 	c.untilOff(zone, pods)
 	c.report(t, fmt.Sprintf("a zone of %d nodes dies", len(zone)), start, writes)
+}
+
+// untilQuiet waits until nothing was written for a second: Events come last.
+func (c *Cluster) untilQuiet() {
+	c.tb.Helper()
+	for rev := uint64(0); rev != c.Revision(); {
+		rev = c.Revision()
+		<-time.After(time.Second)
+	}
 }
 
 // untilOff waits until as many pods as wanted are ready, none of them on those nodes.
