@@ -52,16 +52,31 @@ func TestHowFarARollingUpdateIs(t *testing.T) {
 		done      bool
 	}{
 		{"none", rolledRC(nil), false, nil, "it is no longer rolled", true},
-		{"half-way", rolledRC(&api.RollingUpdate{Surge: 1}), false, []*corev1.Pod{podOf("web", "1", true), podOf("web", "1", true), podOf("web", "2", true), podOf("web", "2", false, pulling)},
-			"2 of 3 pods are new, 1 of them ready, 2 old ones are there; web-x: ImagePullBackOff", false},
-		{"paused", rolledRC(&api.RollingUpdate{Surge: 1, Paused: true}), false, []*corev1.Pod{podOf("web", "1", true)},
-			"0 of 3 pods are new, 0 of them ready, 1 old ones are there; it is paused", false},
-		{"done", rolledRC(&api.RollingUpdate{Surge: 1}), false, []*corev1.Pod{podOf("web", "2", true), podOf("web", "2", true), podOf("web", "2", true), podOf("other", "1", true)},
-			"done, all 3 pods are new", true},
-		{"from another that is still there", rolledRC(&api.RollingUpdate{Surge: 1, From: "old", Replicas: 2}), true, []*corev1.Pod{podOf("web", "2", true), podOf("web", "2", true)},
-			"2 of 2 pods are new, 2 of them ready, 0 old ones are there", false},
-		{"from another that is gone", rolledRC(&api.RollingUpdate{Surge: 1, From: "old", Replicas: 2}), false, []*corev1.Pod{podOf("web", "2", true), podOf("web", "2", true)},
-			"done, all 2 pods are new", true},
+		{
+			"half-way", rolledRC(&api.RollingUpdate{Surge: 1}), false,
+			[]*corev1.Pod{podOf("web", "1", true), podOf("web", "1", true), podOf("web", "2", true), podOf("web", "2", false, pulling)},
+			"2 of 3 pods are new, 1 of them ready, 2 old ones are there; web-x: ImagePullBackOff", false,
+		},
+		{
+			"paused", rolledRC(&api.RollingUpdate{Surge: 1, Paused: true}), false,
+			[]*corev1.Pod{podOf("web", "1", true)},
+			"0 of 3 pods are new, 0 of them ready, 1 old ones are there; it is paused", false,
+		},
+		{
+			"done", rolledRC(&api.RollingUpdate{Surge: 1}), false,
+			[]*corev1.Pod{podOf("web", "2", true), podOf("web", "2", true), podOf("web", "2", true), podOf("other", "1", true)},
+			"done, all 3 pods are new", true,
+		},
+		{
+			"from another that is still there", rolledRC(&api.RollingUpdate{Surge: 1, From: "old", Replicas: 2}), true,
+			[]*corev1.Pod{podOf("web", "2", true), podOf("web", "2", true)},
+			"2 of 2 pods are new, 2 of them ready, 0 old ones are there", false,
+		},
+		{
+			"from another that is gone", rolledRC(&api.RollingUpdate{Surge: 1, From: "old", Replicas: 2}), false,
+			[]*corev1.Pod{podOf("web", "2", true), podOf("web", "2", true)},
+			"done, all 2 pods are new", true,
+		},
 	} {
 		if got, done := rollingProgress(c.rc, c.fromThere, c.pods); got != c.want || done != c.done {
 			t.Errorf("%s: %q, %t; want %q, %t", c.name, got, done, c.want, c.done)

@@ -255,7 +255,7 @@ spec:
 		})
 		out := shoal(t, "why", pending)
 		t.Logf("FIGURES\n%s", out)
-		if !strings.Contains(out, "is pending: 0/3 nodes are available") || !strings.Contains(out, "Insufficient cpu") || !strings.Contains(out, "anti-affinity") {
+		if !strings.Contains(out, "is pending: 0/3 nodes are available") || !strings.Contains(out, "Insufficient cpu") {
 			t.Errorf("why it waits:\n%s", out)
 		}
 		if out := shoal(t, "why", "urgent"); !strings.Contains(out, "(here)") {

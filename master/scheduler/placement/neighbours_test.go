@@ -123,13 +123,23 @@ func TestNeighbours(t *testing.T) {
 		pod  *Pod
 		want string
 	}{
-		{"near: only in the zone of the other", map[string][]*Pod{"a": {pod("x", web)}}, pod("p", nearTo("app", z)),
-			"a; b; c: " + notNear[0] + "; d: " + notNear[0]},
+		{
+			"near: only in the zone of the other",
+			map[string][]*Pod{"a": {pod("x", web)}},
+			pod("p", nearTo("app", z)),
+			"a; b; c: " + notNear[0] + "; d: " + notNear[0],
+		},
 		{"near: the first of its own kind may go anywhere that has the label", nil, pod("p", web, nearTo("app", z)), "a; b; c; d: " + notNear[0]},
-		{"near: the first, but not of that kind", nil, pod("p", nearTo("app", z)),
-			"a: " + notNear[0] + "; b: " + notNear[0] + "; c: " + notNear[0] + "; d: " + notNear[0]},
-		{"near: a pod of another namespace is none", map[string][]*Pod{"a": {pod("x", web, in("other"))}}, pod("p", nearTo("app", corev1.LabelHostname)),
-			"a: " + notNear[0] + "; b: " + notNear[0] + "; c: " + notNear[0] + "; d: " + notNear[0]},
+		{
+			"near: the first, but not of that kind", nil, pod("p", nearTo("app", z)),
+			"a: " + notNear[0] + "; b: " + notNear[0] + "; c: " + notNear[0] + "; d: " + notNear[0],
+		},
+		{
+			"near: a pod of another namespace is none",
+			map[string][]*Pod{"a": {pod("x", web, in("other"))}},
+			pod("p", nearTo("app", corev1.LabelHostname)),
+			"a: " + notNear[0] + "; b: " + notNear[0] + "; c: " + notNear[0] + "; d: " + notNear[0],
+		},
 		{"near: namespaces named", map[string][]*Pod{"a": {pod("x", web, in("other"))}}, pod("p", nearTo("app", corev1.LabelHostname), func(p *corev1.Pod) {
 			near, _ := terms(p)
 			near[0].Namespaces = []string{"other"}
@@ -142,25 +152,38 @@ func TestNeighbours(t *testing.T) {
 			near, _ := terms(p)
 			near[0].NamespaceSelector = &metav1.LabelSelector{}
 		}), "a; b: " + notNear[0] + "; c: " + notNear[0] + "; d: " + notNear[0]},
-		{"near: two terms must select the same pod", map[string][]*Pod{"a": {pod("x", web)}, "b": {pod("y", labelled("tier", "1"))}, "c": {pod("z", web, labelled("tier", "1"))}},
-			pod("p", nearTo("app", corev1.LabelHostname), nearTo("tier", corev1.LabelHostname)), "a: " + notNear[0] + "; b: " + notNear[0] + "; c; d: " + notNear[0]},
+		{
+			"near: two terms must select the same pod",
+			map[string][]*Pod{"a": {pod("x", web)}, "b": {pod("y", labelled("tier", "1"))}, "c": {pod("z", web, labelled("tier", "1"))}},
+			pod("p", nearTo("app", corev1.LabelHostname), nearTo("tier", corev1.LabelHostname)), "a: " + notNear[0] + "; b: " + notNear[0] + "; c; d: " + notNear[0],
+		},
 		{"near: no selector selects nothing", map[string][]*Pod{"a": {pod("x", web)}}, pod("p", nearTo("app", z), func(p *corev1.Pod) {
 			near, _ := terms(p)
 			near[0].LabelSelector = nil
 		}), "a: " + notNear[0] + "; b: " + notNear[0] + "; c: " + notNear[0] + "; d: " + notNear[0]},
-		{"near: matchLabelKeys", map[string][]*Pod{"a": {pod("x", web, labelled("hash", "1"))}, "b": {pod("y", web, labelled("hash", "2"))}},
+		{
+			"near: matchLabelKeys",
+			map[string][]*Pod{"a": {pod("x", web, labelled("hash", "1"))}, "b": {pod("y", web, labelled("hash", "2"))}},
 			pod("p", labelled("hash", "2"), nearTo("app", corev1.LabelHostname), func(p *corev1.Pod) {
 				near, _ := terms(p)
 				near[0].MatchLabelKeys = []string{"hash"}
-			}), "a: " + notNear[0] + "; b; c: " + notNear[0] + "; d: " + notNear[0]},
-		{"near: mismatchLabelKeys", map[string][]*Pod{"a": {pod("x", web, labelled("hash", "1"))}, "b": {pod("y", web, labelled("hash", "2"))}},
+			}), "a: " + notNear[0] + "; b; c: " + notNear[0] + "; d: " + notNear[0],
+		},
+		{
+			"near: mismatchLabelKeys",
+			map[string][]*Pod{"a": {pod("x", web, labelled("hash", "1"))}, "b": {pod("y", web, labelled("hash", "2"))}},
 			pod("p", labelled("hash", "2"), nearTo("app", corev1.LabelHostname), func(p *corev1.Pod) {
 				near, _ := terms(p)
 				near[0].MismatchLabelKeys = []string{"hash"}
-			}), "a; b: " + notNear[0] + "; c: " + notNear[0] + "; d: " + notNear[0]},
+			}), "a; b: " + notNear[0] + "; c: " + notNear[0] + "; d: " + notNear[0],
+		},
 		{"apart: not on the node of another", map[string][]*Pod{"a": {pod("x", web)}}, pod("p", web, apartFrom("app", corev1.LabelHostname)), "a: " + notApart[0] + "; b; c; d"},
-		{"apart: not in its zone, and no zone is a fine place", map[string][]*Pod{"a": {pod("x", web)}}, pod("p", web, apartFrom("app", z)),
-			"a: " + notApart[0] + "; b: " + notApart[0] + "; c; d"},
+		{
+			"apart: not in its zone, and no zone is a fine place",
+			map[string][]*Pod{"a": {pod("x", web)}},
+			pod("p", web, apartFrom("app", z)),
+			"a: " + notApart[0] + "; b: " + notApart[0] + "; c; d",
+		},
 		{"apart: what is there does not want it either", map[string][]*Pod{"a": {pod("x", apartFrom("app", z))}}, pod("p", web), "a: " + unwelcome[0] + "; b: " + unwelcome[0] + "; c; d"},
 		{"apart: what is there does not mean it", map[string][]*Pod{"a": {pod("x", apartFrom("app", z))}}, pod("p"), "a; b; c; d"},
 	} {
@@ -193,8 +216,11 @@ func TestWishes(t *testing.T) {
 		{"of what is there", map[string]*Pod{"b": pod("x", wishNear(10, "app", corev1.LabelHostname))}, pod("p", web), "b"},
 		{"of what is there, to be left alone", map[string]*Pod{"a": pod("x", wishApart(10, "app", corev1.LabelHostname)), "b": pod("y", request(corev1.ResourceCPU, "2"))}, pod("p", web), "b"},
 		{"what must be near is wished near", map[string]*Pod{"b": pod("x", nearTo("app", corev1.LabelHostname))}, pod("p", web), "b"},
-		{"the stronger one wins", map[string]*Pod{"a": pod("x", web), "b": pod("y", labelled("tier", "1"))},
-			pod("p", wishNear(10, "app", corev1.LabelHostname), wishNear(20, "tier", corev1.LabelHostname)), "b"},
+		{
+			"the stronger one wins",
+			map[string]*Pod{"a": pod("x", web), "b": pod("y", labelled("tier", "1"))},
+			pod("p", wishNear(10, "app", corev1.LabelHostname), wishNear(20, "tier", corev1.LabelHostname)), "b",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cl := cluster(node("a"), node("b"))
@@ -224,42 +250,78 @@ func TestSpread(t *testing.T) {
 		more []*corev1.Node
 		want string
 	}{
-		{"one constraint: 2/1 becomes 2/2", map[string][]*Pod{"n1": {pod("1", foo)}, "n2": {pod("2", foo)}, "n3": {pod("3", foo)}}, pod("p", foo, hard(z)), nil,
-			"n1: " + uneven[0] + "; n2: " + uneven[0] + "; n3; n4"},
-		{"two constraints: only the empty node", map[string][]*Pod{"n1": {pod("1", foo)}, "n2": {pod("2", foo)}, "n3": {pod("3", foo)}}, pod("p", foo, hard(z), hard(host)), nil,
-			"n1: " + uneven[0] + "; n2: " + uneven[0] + "; n3: " + uneven[0] + "; n4"},
-		{"two constraints that conflict", map[string][]*Pod{"n1": {pod("1", foo), pod("2", foo)}, "n2": {pod("3", foo)}, "n3": {pod("4", foo), pod("5", foo)}},
-			pod("p", foo, hard(z), hard(host)), []*corev1.Node{node("n4", zone("B"), taint("x", "", corev1.TaintEffectNoSchedule))},
-			"n1: " + uneven[0] + "; n2: " + uneven[0] + "; n3: " + uneven[0] + "; n4: node(s) had untolerated taint {x: }"},
-		{"a bigger skew", map[string][]*Pod{"n1": {pod("1", foo)}, "n2": {pod("2", foo)}, "n3": {pod("3", foo)}}, pod("p", foo, spreadOver(z, 2, corev1.DoNotSchedule)), nil,
-			"n1; n2; n3; n4"},
+		{
+			"one constraint: 2/1 becomes 2/2",
+			map[string][]*Pod{"n1": {pod("1", foo)}, "n2": {pod("2", foo)}, "n3": {pod("3", foo)}},
+			pod("p", foo, hard(z)), nil,
+			"n1: " + uneven[0] + "; n2: " + uneven[0] + "; n3; n4",
+		},
+		{
+			"two constraints: only the empty node",
+			map[string][]*Pod{"n1": {pod("1", foo)}, "n2": {pod("2", foo)}, "n3": {pod("3", foo)}},
+			pod("p", foo, hard(z), hard(host)), nil,
+			"n1: " + uneven[0] + "; n2: " + uneven[0] + "; n3: " + uneven[0] + "; n4",
+		},
+		{
+			"two constraints that conflict",
+			map[string][]*Pod{"n1": {pod("1", foo), pod("2", foo)}, "n2": {pod("3", foo)}, "n3": {pod("4", foo), pod("5", foo)}},
+			pod("p", foo, hard(z), hard(host)),
+			[]*corev1.Node{node("n4", zone("B"), taint("x", "", corev1.TaintEffectNoSchedule))},
+			"n1: " + uneven[0] + "; n2: " + uneven[0] + "; n3: " + uneven[0] + "; n4: node(s) had untolerated taint {x: }",
+		},
+		{
+			"a bigger skew",
+			map[string][]*Pod{"n1": {pod("1", foo)}, "n2": {pod("2", foo)}, "n3": {pod("3", foo)}},
+			pod("p", foo, spreadOver(z, 2, corev1.DoNotSchedule)), nil,
+			"n1; n2; n3; n4",
+		},
 		{"a pod that it does not select adds nothing", map[string][]*Pod{"n1": {pod("1", foo)}}, pod("p", hard(z)), nil, "n1; n2; n3; n4"},
 		{"a node without the label", nil, pod("p", foo, hard(z)), []*corev1.Node{node("n5")}, "n1; n2; n3; n4; n5: " + noLabel[0]},
 		{"pods that are about to end do not count", map[string][]*Pod{"n1": {pod("1", foo, ending)}}, pod("p", foo, hard(z)), nil, "n1; n2; n3; n4"},
 		{"pods of other namespaces do not count", map[string][]*Pod{"n1": {pod("1", foo, in("other"))}}, pod("p", foo, hard(z)), nil, "n1; n2; n3; n4"},
-		{"a zone that affinity excludes does not count", map[string][]*Pod{"n1": {pod("1", foo)}, "n3": {pod("3", foo)}},
+		{
+			"a zone that affinity excludes does not count",
+			map[string][]*Pod{"n1": {pod("1", foo)}, "n3": {pod("3", foo)}},
 			pod("p", foo, hard(z), func(p *corev1.Pod) {
 				p.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
 					NodeSelectorTerms: []corev1.NodeSelectorTerm{expression(z, corev1.NodeSelectorOpNotIn, "C")},
 				}}}
-			}), []*corev1.Node{node("n5", zone("C"))}, "n1; n2; n3; n4; n5: " + notMatching[0]},
-		{"unless affinity is to be ignored", map[string][]*Pod{"n1": {pod("1", foo)}, "n3": {pod("3", foo)}},
+			}),
+			[]*corev1.Node{node("n5", zone("C"))},
+			"n1; n2; n3; n4; n5: " + notMatching[0],
+		},
+		{
+			"unless affinity is to be ignored",
+			map[string][]*Pod{"n1": {pod("1", foo)}, "n3": {pod("3", foo)}},
 			pod("p", foo, hard(z), func(p *corev1.Pod) {
 				p.Spec.NodeSelector = map[string]string{"disk": "fast"}
 				p.Spec.TopologySpreadConstraints[0].NodeAffinityPolicy = new(corev1.NodeInclusionPolicyIgnore)
-			}), []*corev1.Node{node("n3", zone("B"), label("disk", "fast")), node("n5", zone("C"))},
-			"n1: " + notMatching[0] + "; n2: " + notMatching[0] + "; n3: " + uneven[0] + "; n4: " + notMatching[0] + "; n5: " + notMatching[0]},
-		{"a tainted zone counts", map[string][]*Pod{"n1": {pod("1", foo)}, "n3": {pod("3", foo)}}, pod("p", foo, hard(z)),
+			}),
+			[]*corev1.Node{node("n3", zone("B"), label("disk", "fast")), node("n5", zone("C"))},
+			"n1: " + notMatching[0] + "; n2: " + notMatching[0] + "; n3: " + uneven[0] + "; n4: " + notMatching[0] + "; n5: " + notMatching[0],
+		},
+		{
+			"a tainted zone counts",
+			map[string][]*Pod{"n1": {pod("1", foo)}, "n3": {pod("3", foo)}},
+			pod("p", foo, hard(z)),
 			[]*corev1.Node{node("n5", zone("C"), taint("x", "", corev1.TaintEffectNoSchedule))},
-			"n1: " + uneven[0] + "; n2: " + uneven[0] + "; n3: " + uneven[0] + "; n4: " + uneven[0] + "; n5: node(s) had untolerated taint {x: }"},
-		{"unless taints are to be honoured", map[string][]*Pod{"n1": {pod("1", foo)}, "n3": {pod("3", foo)}},
+			"n1: " + uneven[0] + "; n2: " + uneven[0] + "; n3: " + uneven[0] + "; n4: " + uneven[0] + "; n5: node(s) had untolerated taint {x: }",
+		},
+		{
+			"unless taints are to be honoured",
+			map[string][]*Pod{"n1": {pod("1", foo)}, "n3": {pod("3", foo)}},
 			pod("p", foo, hard(z), func(p *corev1.Pod) {
 				p.Spec.TopologySpreadConstraints[0].NodeTaintsPolicy = new(corev1.NodeInclusionPolicyHonor)
-			}), []*corev1.Node{node("n5", zone("C"), taint("x", "", corev1.TaintEffectNoSchedule))},
-			"n1; n2; n3; n4; n5: node(s) had untolerated taint {x: }"},
-		{"with fewer domains than the fewest the smallest count is 0", map[string][]*Pod{"n1": {pod("1", foo)}, "n3": {pod("3", foo)}},
+			}),
+			[]*corev1.Node{node("n5", zone("C"), taint("x", "", corev1.TaintEffectNoSchedule))},
+			"n1; n2; n3; n4; n5: node(s) had untolerated taint {x: }",
+		},
+		{
+			"with fewer domains than the fewest the smallest count is 0",
+			map[string][]*Pod{"n1": {pod("1", foo)}, "n3": {pod("3", foo)}},
 			pod("p", foo, hard(z), func(p *corev1.Pod) { p.Spec.TopologySpreadConstraints[0].MinDomains = new(int32(3)) }), nil,
-			"n1: " + uneven[0] + "; n2: " + uneven[0] + "; n3: " + uneven[0] + "; n4: " + uneven[0]},
+			"n1: " + uneven[0] + "; n2: " + uneven[0] + "; n3: " + uneven[0] + "; n4: " + uneven[0],
+		},
 		{"matchLabelKeys", map[string][]*Pod{"n1": {pod("1", foo, labelled("hash", "1"))}}, pod("p", foo, labelled("hash", "2"), hard(z), func(p *corev1.Pod) {
 			p.Spec.TopologySpreadConstraints[0].MatchLabelKeys = []string{"hash"}
 		}), nil, "n1; n2; n3; n4"},

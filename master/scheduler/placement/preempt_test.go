@@ -39,29 +39,43 @@ func TestPreempt(t *testing.T) {
 		{name: "a lesser pod goes", on: map[string][]*Pod{"a": {pod("x", cpu("3"))}}, pod: pod("p", cpu("2"), priority(10)), want: "a: x"},
 		{name: "an equal one does not", on: map[string][]*Pod{"a": {pod("x", cpu("3"), priority(10))}}, pod: pod("p", cpu("2"), priority(10))},
 		{name: "none does where that would not be enough", on: map[string][]*Pod{"a": {pod("x", cpu("1")), pod("y", cpu("3"), priority(10))}}, pod: pod("p", cpu("2"), priority(10))},
-		{name: "none does where the node will not do anyhow", nodes: []*corev1.Node{node("a", taint("x", "", corev1.TaintEffectNoSchedule))},
-			on: map[string][]*Pod{"a": {pod("x", cpu("3"))}}, pod: pod("p", cpu("2"), priority(10))},
+		{
+			name: "none does where the node will not do anyhow", nodes: []*corev1.Node{node("a", taint("x", "", corev1.TaintEffectNoSchedule))},
+			on: map[string][]*Pod{"a": {pod("x", cpu("3"))}}, pod: pod("p", cpu("2"), priority(10)),
+		},
 		{name: "no more than need be, the least important first", on: map[string][]*Pod{"a": {
 			pod("x", cpu("1"), priority(1)), pod("y", cpu("1"), priority(2)), pod("z", cpu("1"), priority(3)),
 		}}, pod: pod("p", cpu("2"), priority(10)), want: "a: x"},
 		{name: "of equals the younger", on: map[string][]*Pod{"a": {pod("x", cpu("2"), made(1)), pod("y", cpu("2"), made(2))}}, pod: pod("p", cpu("2"), priority(10)), want: "a: y"},
-		{name: "where no budget breaks", nodes: []*corev1.Node{node("a"), node("b")},
+		{
+			name: "where no budget breaks", nodes: []*corev1.Node{node("a"), node("b")},
 			on:  map[string][]*Pod{"a": {pod("x", cpu("4"), web)}, "b": {pod("y", cpu("4"), priority(5))}},
-			pod: pod("p", cpu("2"), priority(10)), budgets: budget(0), want: "b: y"},
-		{name: "a budget is kept on the node, too", on: map[string][]*Pod{"a": {pod("x", cpu("2"), web, made(2)), pod("y", cpu("2"), made(1))}},
-			pod: pod("p", cpu("2"), priority(10)), budgets: budget(0), want: "a: y"},
+			pod: pod("p", cpu("2"), priority(10)), budgets: budget(0), want: "b: y",
+		},
+		{
+			name: "a budget is kept on the node, too", on: map[string][]*Pod{"a": {pod("x", cpu("2"), web, made(2)), pod("y", cpu("2"), made(1))}},
+			pod: pod("p", cpu("2"), priority(10)), budgets: budget(0), want: "a: y",
+		},
 		{name: "a budget that cannot be kept is broken", on: map[string][]*Pod{"a": {pod("x", cpu("4"), web)}}, pod: pod("p", cpu("2"), priority(10)), budgets: budget(0), want: "a: x"},
-		{name: "where the most important victim is the least important", nodes: []*corev1.Node{node("a"), node("b")},
+		{
+			name: "where the most important victim is the least important", nodes: []*corev1.Node{node("a"), node("b")},
 			on:  map[string][]*Pod{"a": {pod("x", cpu("4"), priority(5))}, "b": {pod("y", cpu("2"), priority(4)), pod("z", cpu("2"), priority(4))}},
-			pod: pod("p", cpu("4"), priority(10)), want: "b: y z"},
-		{name: "where there are fewer", nodes: []*corev1.Node{node("a"), node("b")},
+			pod: pod("p", cpu("4"), priority(10)), want: "b: y z",
+		},
+		{
+			name: "where there are fewer", nodes: []*corev1.Node{node("a"), node("b")},
 			on:  map[string][]*Pod{"a": {pod("x", cpu("2"), priority(5)), pod("y", cpu("2"), priority(5))}, "b": {pod("z", cpu("4"), priority(5))}},
-			pod: pod("p", cpu("4"), priority(10)), want: "b: z"},
-		{name: "where they are younger", nodes: []*corev1.Node{node("a"), node("b")},
+			pod: pod("p", cpu("4"), priority(10)), want: "b: z",
+		},
+		{
+			name: "where they are younger", nodes: []*corev1.Node{node("a"), node("b")},
 			on:  map[string][]*Pod{"a": {pod("x", cpu("4"), made(1))}, "b": {pod("y", cpu("4"), made(2))}},
-			pod: pod("p", cpu("4"), priority(10)), want: "b: y"},
-		{name: "one that stands in the way by anti-affinity", on: map[string][]*Pod{"a": {pod("x", cpu("100m"), apartFrom("app", corev1.LabelHostname))}},
-			pod: pod("p", web, priority(10)), want: "a: x"},
+			pod: pod("p", cpu("4"), priority(10)), want: "b: y",
+		},
+		{
+			name: "one that stands in the way by anti-affinity", on: map[string][]*Pod{"a": {pod("x", cpu("100m"), apartFrom("app", corev1.LabelHostname))}},
+			pod: pod("p", web, priority(10)), want: "a: x",
+		},
 		{name: "those that end anyhow are waited for", on: map[string][]*Pod{"a": {pod("x", cpu("2"), ending), pod("y", cpu("2"))}}, pod: pod("p", cpu("2"), priority(10)), want: "a: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
