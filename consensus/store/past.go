@@ -80,7 +80,7 @@ func (p past) write(w io.Writer) error {
 		if p.before[i] != nil {
 			flags |= flagBefore
 		}
-		b.WriteByte(flags)
+		b.Write([]byte{flags})
 		text([]byte(e.key))
 		if !e.deleted {
 			text(e.value)

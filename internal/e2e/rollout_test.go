@@ -93,6 +93,7 @@ func (c *cluster) rollControllerWithoutMaster(t *testing.T) {
 	running(t, c.api, "web", 10, time.Minute)
 	old := master(t)
 	others := c.others(old)
+	at := clientFor(t, others...) // none of whose connections breaks
 	const rate, length = 200, 22 * time.Second
 	startAskingOften(t, "ask", others[0], rate, length)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -102,7 +103,7 @@ func (c *cluster) rollControllerWithoutMaster(t *testing.T) {
 		return api.VersionOf(p.Annotations) != "" && p.DeletionTimestamp == nil && api.IsPodReady(p)
 	}
 	new := func(ctx context.Context) (n int, err error) {
-		all, err := pods(ctx, c.api, "web")
+		all, err := pods(ctx, at, "web")
 		for _, p := range all {
 			if isNew(p) {
 				n++
