@@ -5,7 +5,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// HorizontalPodAutoscalers is the row of autoscaling. Nothing measures or scales yet.
+// HorizontalPodAutoscalers is the row of autoscaling.
 var HorizontalPodAutoscalers = row[autoscalingv2.HorizontalPodAutoscaler, autoscalingv2.HorizontalPodAutoscalerList](autoscalingv2.SchemeGroupVersion, "HorizontalPodAutoscaler", "horizontalpodautoscalers", "hpa").with(autoscalerRow)
 
 func autoscalerRow(k *Kind) {

@@ -5,7 +5,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// The rows of storage that outlives pods. Nothing binds claims to volumes or protects either from deletion yet.
+// The rows of storage that outlives pods. Nothing binds claims to volumes yet.
 // Finalizers that keep volumes and claims while they are used.
 const (
 	FinalizerVolume = "kubernetes.io/pv-protection"

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net"
 	"net/netip"
 	"sync"
@@ -333,9 +332,4 @@ func ignoreNotFound(err error) error {
 		return nil
 	}
 	return err
-}
-
-// Percentile is the smallest of sorted values that p percent of them do not exceed.
-func Percentile(sorted []time.Duration, p float64) time.Duration {
-	return sorted[max(0, int(math.Ceil(p/100*float64(len(sorted))))-1)]
 }

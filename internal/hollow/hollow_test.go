@@ -3,6 +3,7 @@ package hollow
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	goruntime "runtime"
 	"slices"
@@ -161,7 +162,7 @@ func (c *Cluster) oneByOne(t *testing.T, kind string, n int) {
 	}
 	slices.Sort(times)
 	figure(t, "schedule %s: %d more pods, 1,000/s: from asked for to bound %s median, %s p99", kind, n,
-		Percentile(times, 50).Round(10*time.Microsecond), Percentile(times, 99).Round(10*time.Microsecond))
+		percentile(times, 50).Round(10*time.Microsecond), percentile(times, 99).Round(10*time.Microsecond))
 }
 
 func (c *Cluster) taint(n int) {
@@ -363,4 +364,9 @@ func (c *Cluster) untilOff(nodes map[string]bool, pods int) {
 	case <-ctx.Done():
 		c.tb.Fatalf("after ten minutes %d pods are ready and %d on the dead nodes", ready, off)
 	}
+}
+
+// percentile is the smallest of sorted values that p percent of them do not exceed.
+func percentile(sorted []time.Duration, p float64) time.Duration {
+	return sorted[max(0, int(math.Ceil(p/100*float64(len(sorted))))-1)]
 }

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,30 +38,27 @@ func newRolling(c Config) loop {
 	}
 	c.Caches.RCs.OnChange(func(old, rc *corev1.ReplicationController) {
 		wake(rc)
-		r.wakeTaker(old, rc)
+		r.wakeTaker(cmp.Or(rc, old))
 	})
 	follow(c.Caches.Pods, func(p api.Object) {
 		if ref := metav1.GetControllerOf(p); ref != nil && isOf(ref, api.ReplicationControllers) {
 			rc, _ := c.Caches.RCs.Get(client.Key{Namespace: p.GetNamespace(), Name: ref.Name})
 			wake(rc)
-			r.wakeTaker(rc, nil)
+			r.wakeTaker(rc)
 		}
 	})
 	return loop{name: rollingName, queue: r.queue, workers: 2, reconcile: r.reconcile}
 }
 
-// wakeTaker wakes those who take over the replicas of an RC.
-func (r *rolling) wakeTaker(states ...*corev1.ReplicationController) {
-	for _, rc := range states {
-		if rc == nil {
-			continue
-		}
-		for _, o := range r.Caches.RCs.List(rc.Namespace, nil) {
-			if u, err := api.RollingUpdateOf(o); err == nil && u != nil && u.From == rc.Name {
-				r.queue.Add(client.KeyOf(o))
-			}
-		}
+// wakeTaker wakes those who take over the replicas of an RC; nil is none.
+func (r *rolling) wakeTaker(rc *corev1.ReplicationController) {
+	if rc == nil {
 		return
+	}
+	for _, o := range r.Caches.RCs.List(rc.Namespace, nil) {
+		if u, err := api.RollingUpdateOf(o); err == nil && u != nil && u.From == rc.Name {
+			r.queue.Add(client.KeyOf(o))
+		}
 	}
 }
 

@@ -33,8 +33,8 @@ func (s *Scheduler) preempt(it *item) *preemption {
 	if policy := it.pod.Spec.PreemptionPolicy; policy != nil && *policy == corev1.PreemptNever {
 		return nil
 	}
-	if s.picture.Leaving(it.info) {
-		return &preemption{node: it.pod.Status.NominatedNodeName} // told to go, and not gone yet
+	if node := s.picture.Leaving(it.info); node != "" {
+		return &preemption{node: node} // told to go, and not gone yet
 	}
 	s.picture.Unwant(it.info.UID)
 	found := s.picture.Preempt(it.info, placement.Budgets(s.cfg.Budgets.List("", nil)))

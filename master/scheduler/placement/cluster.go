@@ -47,9 +47,6 @@ func NewCluster(r *rand.Rand) *Cluster {
 	}
 }
 
-// Len is the number of nodes.
-func (c *Cluster) Len() int { return len(c.ordered()) }
-
 // Node returns the node of that name, or nil.
 func (c *Cluster) Node(name string) *Node { return c.nodes[name] }
 
@@ -190,18 +187,18 @@ func (c *Cluster) Outbid(p *Pod, n *Node) (lesser []types.UID) {
 	return lesser
 }
 
-// Leaving reports whether pods are about to end where others were told to go for p.
-func (c *Cluster) Leaving(p *Pod) bool {
+// Leaving returns the node where others were told to go for p, as long as some are about to end there; else an empty name.
+func (c *Cluster) Leaving(p *Pod) string {
 	n, ok := c.wanted[p.UID]
 	if !ok {
-		return false
+		return ""
 	}
 	for _, o := range n.pods {
 		if o.ending && o.Priority < p.Priority {
-			return true
+			return n.Name
 		}
 	}
-	return false
+	return ""
 }
 
 // ordered are the nodes that exist, by zones in turn, so that the first hundred of any search are of all zones.

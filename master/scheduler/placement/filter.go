@@ -52,10 +52,8 @@ func (q *query) objections(n *Node) []string {
 }
 
 func (q *query) now(n *Node) []string {
-	for _, f := range filters {
-		if why := f(q.Pod, n); why != nil {
-			return why
-		}
+	if why := Objections(q.Pod, n); why != nil {
+		return why
 	}
 	if why := q.even.objections(n); why != nil {
 		return why
