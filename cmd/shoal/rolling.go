@@ -85,12 +85,20 @@ func (r *rollingUpdate) get(ctx context.Context, name string) (*corev1.Replicati
 	return o.DeepCopyObject().(*corev1.ReplicationController), nil
 }
 
-func (r *rollingUpdate) update(ctx context.Context, rc *corev1.ReplicationController) error {
-	_, err := r.api.Update(ctx, api.ReplicationControllers, rc, client.UpdateOptions{})
-	if apierrors.IsConflict(err) {
-		return fmt.Errorf("somebody else changed %s in this moment: look at it, and try again", shown(api.ReplicationControllers, rc.Name))
+// modify changes a ReplicationController, again if somebody else did at the same time.
+func (r *rollingUpdate) modify(ctx context.Context, name string, change func(*corev1.ReplicationController) error) error {
+	for {
+		rc, err := r.get(ctx, name)
+		if err != nil {
+			return err
+		}
+		if err := change(rc); err != nil {
+			return err
+		}
+		if _, err = r.api.Update(ctx, api.ReplicationControllers, rc, client.UpdateOptions{}); !apierrors.IsConflict(err) {
+			return err
+		}
 	}
-	return err
 }
 
 // setImage puts the new image into a template.
@@ -121,28 +129,19 @@ func note(rc *corev1.ReplicationController, key string, v any) error {
 
 // renew gives a ReplicationController another template.
 func (r *rollingUpdate) renew(ctx context.Context) error {
-	rc, err := r.get(ctx, r.Old)
-	if err != nil {
-		return err
+	err := r.modify(ctx, r.Old, func(rc *corev1.ReplicationController) error {
+		before := rc.Spec.Template.DeepCopy()
+		if err := r.setImage(rc.Spec.Template); err != nil {
+			return err
+		}
+		// Generations only grow, so no two versions are marked alike.
+		metav1.SetMetaDataAnnotation(&rc.Spec.Template.ObjectMeta, api.VersionAnnotation, strconv.FormatInt(rc.Generation+1, 10))
+		return errors.Join(note(rc, api.PreviousTemplateAnnotation, before), note(rc, api.RollingUpdateAnnotation, api.RollingUpdate{Surge: r.Surge}))
+	})
+	if err == nil {
+		fmt.Fprintf(r.std.out, "%s gets pods with %s\n", shown(api.ReplicationControllers, r.Old), r.Image)
 	}
-	before := rc.Spec.Template.DeepCopy()
-	if err := r.setImage(rc.Spec.Template); err != nil {
-		return err
-	}
-	r.nextVersion(rc)
-	if err := errors.Join(note(rc, api.PreviousTemplateAnnotation, before), note(rc, api.RollingUpdateAnnotation, api.RollingUpdate{Surge: r.Surge})); err != nil {
-		return err
-	}
-	if err := r.update(ctx, rc); err != nil {
-		return err
-	}
-	fmt.Fprintf(r.std.out, "%s gets pods with %s\n", shown(api.ReplicationControllers, rc.Name), r.Image)
-	return nil
-}
-
-// nextVersion marks a template as a new one. Generations only grow, so no two are marked alike.
-func (r *rollingUpdate) nextVersion(rc *corev1.ReplicationController) {
-	metav1.SetMetaDataAnnotation(&rc.Spec.Template.ObjectMeta, api.VersionAnnotation, strconv.FormatInt(rc.Generation+1, 10))
+	return err
 }
 
 // takeOver has another ReplicationController take the pods' place, which is made after the old one if it is not there.
@@ -152,32 +151,25 @@ func (r *rollingUpdate) takeOver(ctx context.Context) error {
 		return err
 	}
 	u := api.RollingUpdate{Surge: r.Surge, From: r.Old, Replicas: orOne(from.Spec.Replicas)}
-	rc, err := r.get(ctx, r.New)
+	_, err = r.get(ctx, r.New)
 	switch {
 	case apierrors.IsNotFound(err) && r.Image == "":
 		return fmt.Errorf("%w: create it with spec.replicas: 0, or give --image to have it made like %s", err, r.Old)
 	case apierrors.IsNotFound(err):
-		rc = r.like(from)
-		if err := r.setImage(rc.Spec.Template); err != nil {
-			return err
-		}
-		if err := note(rc, api.RollingUpdateAnnotation, u); err != nil {
+		rc := r.like(from)
+		if err := errors.Join(r.setImage(rc.Spec.Template), note(rc, api.RollingUpdateAnnotation, u)); err != nil {
 			return err
 		}
 		_, err = r.api.Create(ctx, api.ReplicationControllers, rc, client.CreateOptions{})
 	case err == nil && r.Image != "":
 		return usagef("%s is there already: leave --image out to have it take over, or give the name of one that is not", shown(api.ReplicationControllers, r.New))
 	case err == nil:
-		if err := note(rc, api.RollingUpdateAnnotation, u); err != nil {
-			return err
-		}
-		err = r.update(ctx, rc)
+		err = r.modify(ctx, r.New, func(rc *corev1.ReplicationController) error { return note(rc, api.RollingUpdateAnnotation, u) })
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		fmt.Fprintf(r.std.out, "%s takes over from %s\n", shown(api.ReplicationControllers, r.New), shown(api.ReplicationControllers, r.Old))
 	}
-	fmt.Fprintf(r.std.out, "%s takes over from %s\n", shown(api.ReplicationControllers, r.New), shown(api.ReplicationControllers, r.Old))
-	return nil
+	return err
 }
 
 // like makes a ReplicationController after another one, with pods that only the new one selects.
@@ -210,71 +202,60 @@ func (r *rollingUpdate) change(ctx context.Context) (string, error) {
 	case u == nil:
 		return "", fmt.Errorf("%s was never rolled: shoal rolling-update %s --image IMAGE begins that", it, name)
 	case r.Rollback && u.From != "":
-		return r.giveBack(ctx, rc, u)
+		return r.giveBack(ctx, name, u)
 	case r.Rollback:
-		return name, r.turnBack(ctx, rc)
+		return name, r.turnBack(ctx, name)
 	case u.Paused == r.Pause:
 		return "", fmt.Errorf("%s is %s already", it, map[bool]string{true: "paused", false: "going on"}[u.Paused])
 	}
 	u.Paused = r.Pause
-	if err := errors.Join(note(rc, api.RollingUpdateAnnotation, u)); err != nil {
-		return "", err
+	err = r.modify(ctx, name, func(rc *corev1.ReplicationController) error { return note(rc, api.RollingUpdateAnnotation, u) })
+	if err == nil {
+		fmt.Fprintln(r.std.out, it, map[bool]string{true: "is paused", false: "goes on"}[u.Paused])
 	}
-	if err := r.update(ctx, rc); err != nil {
-		return "", err
-	}
-	fmt.Fprintln(r.std.out, it, map[bool]string{true: "is paused", false: "goes on"}[u.Paused])
-	return name, nil
+	return name, err
 }
 
 // turnBack gives it the template of before, and that the present one's place.
-func (r *rollingUpdate) turnBack(ctx context.Context, rc *corev1.ReplicationController) error {
-	text, ok := rc.Annotations[api.PreviousTemplateAnnotation]
-	if !ok {
-		return fmt.Errorf("%s has no template of before", shown(api.ReplicationControllers, rc.Name))
-	}
-	var before corev1.PodTemplateSpec
-	if err := json.Unmarshal([]byte(text), &before); err != nil {
-		return fmt.Errorf("annotation %s: %w", api.PreviousTemplateAnnotation, err)
-	}
-	if err := errors.Join(note(rc, api.PreviousTemplateAnnotation, rc.Spec.Template), note(rc, api.RollingUpdateAnnotation, api.RollingUpdate{Surge: r.Surge})); err != nil {
+func (r *rollingUpdate) turnBack(ctx context.Context, name string) error {
+	it := shown(api.ReplicationControllers, name)
+	err := r.modify(ctx, name, func(rc *corev1.ReplicationController) error {
+		text, ok := rc.Annotations[api.PreviousTemplateAnnotation]
+		if !ok {
+			return fmt.Errorf("%s has no template of before", it)
+		}
+		var before corev1.PodTemplateSpec
+		if err := json.Unmarshal([]byte(text), &before); err != nil {
+			return fmt.Errorf("annotation %s: %w", api.PreviousTemplateAnnotation, err)
+		}
+		err := errors.Join(note(rc, api.PreviousTemplateAnnotation, rc.Spec.Template), note(rc, api.RollingUpdateAnnotation, api.RollingUpdate{Surge: r.Surge}))
+		rc.Spec.Template = &before
 		return err
+	})
+	if err == nil {
+		fmt.Fprintf(r.std.out, "%s goes back to the template of before\n", it)
 	}
-	rc.Spec.Template = &before
-	if err := r.update(ctx, rc); err != nil {
-		return err
-	}
-	fmt.Fprintf(r.std.out, "%s goes back to the template of before\n", shown(api.ReplicationControllers, rc.Name))
-	return nil
+	return err
 }
 
 // giveBack has the old one take over from the new one. First the new one stops, so that there are never two at it.
-func (r *rollingUpdate) giveBack(ctx context.Context, rc *corev1.ReplicationController, u *api.RollingUpdate) (string, error) {
-	old, err := r.get(ctx, u.From)
-	if apierrors.IsNotFound(err) {
-		return "", fmt.Errorf("%s has taken over, and %s is gone: create that anew to go back", shown(api.ReplicationControllers, rc.Name), u.From)
+func (r *rollingUpdate) giveBack(ctx context.Context, name string, u *api.RollingUpdate) (string, error) {
+	if _, err := r.get(ctx, u.From); apierrors.IsNotFound(err) {
+		return "", fmt.Errorf("%s has taken over, and %s is gone: create that anew to go back", shown(api.ReplicationControllers, name), u.From)
 	}
-	if err != nil {
-		return "", err
+	err := r.modify(ctx, name, func(rc *corev1.ReplicationController) error {
+		delete(rc.Annotations, api.RollingUpdateAnnotation)
+		return nil
+	})
+	if err == nil {
+		err = r.modify(ctx, u.From, func(rc *corev1.ReplicationController) error {
+			return note(rc, api.RollingUpdateAnnotation, api.RollingUpdate{Surge: r.Surge, From: name, Replicas: u.Replicas})
+		})
 	}
-	delete(rc.Annotations, api.RollingUpdateAnnotation)
-	if err := r.update(ctx, rc); err != nil {
-		return "", err
+	if err == nil {
+		fmt.Fprintf(r.std.out, "%s takes over again from %s\n", shown(api.ReplicationControllers, u.From), shown(api.ReplicationControllers, name))
 	}
-	if err := note(old, api.RollingUpdateAnnotation, api.RollingUpdate{Surge: r.Surge, From: rc.Name, Replicas: u.Replicas}); err != nil {
-		return "", err
-	}
-	// The Master may have scaled it since it was read.
-	for err = r.update(ctx, old); err != nil; err = r.update(ctx, old) {
-		again, gerr := r.get(ctx, u.From)
-		if gerr != nil || again.ResourceVersion == old.ResourceVersion {
-			return "", errors.Join(err, gerr)
-		}
-		again.Annotations = old.Annotations
-		old = again
-	}
-	fmt.Fprintf(r.std.out, "%s takes over again from %s\n", shown(api.ReplicationControllers, old.Name), shown(api.ReplicationControllers, rc.Name))
-	return old.Name, nil
+	return u.From, err
 }
 
 // follow prints how far it is whenever that changes, until it is done.

@@ -41,7 +41,7 @@ func (c simulateCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	if err != nil {
 		return err
 	}
-	objects, classes, err := c.objects(ctx, g, std)
+	objects, err := c.objects(ctx, g, std)
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (c simulateCmd) Run(ctx context.Context, g *Globals, std streams) error {
 		if err := more[i].place(g, false); err != nil {
 			return err
 		}
-		ps, err := podsOf(more[i], classes)
+		ps, err := podsOf(more[i], objects.Classes)
 		if err != nil {
 			return more[i].in(err)
 		}
@@ -75,24 +75,20 @@ func (c simulateCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	return err
 }
 
-func (c simulateCmd) objects(ctx context.Context, g *Globals, std streams) (simulate.Objects, []*schedulingv1.PriorityClass, error) {
-	if c.From == "" {
-		conn, err := g.connect()
+// objects are those of the backup, or of the cluster that runs.
+func (c simulateCmd) objects(ctx context.Context, g *Globals, std streams) (simulate.Objects, error) {
+	if c.From != "" {
+		plain, err := restoreCmd{File: c.From, PassphraseFile: c.PassphraseFile, IdentityFile: c.IdentityFile}.open(std)
 		if err != nil {
-			return simulate.Objects{}, nil, err
+			return simulate.Objects{}, err
 		}
-		o, err := conn.placed(ctx)
-		if err != nil {
-			return o, nil, err
-		}
-		classes, err := listAll[*schedulingv1.PriorityClass](ctx, conn.api, api.PriorityClasses)
-		return o, classes, err
+		return peer.Placed(plain)
 	}
-	plain, err := restoreCmd{File: c.From, PassphraseFile: c.PassphraseFile, IdentityFile: c.IdentityFile}.open(std)
+	conn, err := g.connect()
 	if err != nil {
-		return simulate.Objects{}, nil, err
+		return simulate.Objects{}, err
 	}
-	return peer.Placed(plain)
+	return conn.placed(ctx)
 }
 
 // lost is which of the nodes --lose means.

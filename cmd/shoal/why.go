@@ -10,7 +10,6 @@ import (
 	"text/tabwriter"
 
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
 
 	"shoal/internal/api"
 	"shoal/internal/client"
@@ -109,38 +108,19 @@ func printVerdicts(w io.Writer, verdicts []placement.Verdict, here string) error
 	return tw.Flush()
 }
 
-// placed lists what matters for where pods run.
-func (c *conn) placed(ctx context.Context) (o simulate.Objects, err error) {
-	if o.Nodes, err = listAll[*corev1.Node](ctx, c.api, api.Nodes); err != nil {
-		return o, err
-	}
-	if o.Pods, err = listAll[*corev1.Pod](ctx, c.api, api.Pods); err != nil {
-		return o, err
-	}
-	if o.Namespaces, err = listAll[*corev1.Namespace](ctx, c.api, api.Namespaces); err != nil {
-		return o, err
-	}
-	if o.Services, err = listAll[*corev1.Service](ctx, c.api, api.Services); err != nil {
-		return o, err
-	}
-	o.Budgets, err = listAll[*policyv1.PodDisruptionBudget](ctx, c.api, api.PodDisruptionBudgets)
-	return o, err
-}
-
-// listAll lists all objects of a kind, in portions.
-func listAll[T api.Object](ctx context.Context, c client.Interface, k *api.Kind) ([]T, error) {
-	var out []T
-	opts := client.ListOptions{Limit: 5000}
-	for {
-		l, err := c.List(ctx, k, opts)
-		if err != nil {
-			return nil, err
+// placed lists what matters for where pods run, in portions.
+func (c *conn) placed(ctx context.Context) (simulate.Objects, error) {
+	return simulate.Gather(func(k *api.Kind) (all []api.Object, err error) {
+		opts := client.ListOptions{Limit: 5000}
+		for {
+			l, err := c.api.List(ctx, k, opts)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, l.Items...)
+			if opts.Continue = l.Continue; opts.Continue == "" {
+				return all, nil
+			}
 		}
-		for _, o := range l.Items {
-			out = append(out, o.(T))
-		}
-		if opts.Continue = l.Continue; opts.Continue == "" {
-			return out, nil
-		}
-	}
+	})
 }

@@ -14,10 +14,6 @@ import (
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
-	schedulingv1 "k8s.io/api/scheduling/v1"
-
 	"shoal/consensus"
 	"shoal/consensus/store"
 	"shoal/internal/api"
@@ -74,29 +70,13 @@ func readBackup(from io.Reader) (backup.Header, *store.Store, error) {
 	return h, s, nil
 }
 
-// Placed returns what of a backup in clear matters for where pods run, and its PriorityClasses.
-func Placed(from io.Reader) (o simulate.Objects, classes []*schedulingv1.PriorityClass, err error) {
+// Placed returns what of a backup in clear matters for where pods run.
+func Placed(from io.Reader) (simulate.Objects, error) {
 	_, st, err := readBackup(from)
 	if err != nil {
-		return o, nil, err
+		return simulate.Objects{}, err
 	}
-	if o.Nodes, err = registry.Stored[*corev1.Node](st, api.Nodes); err != nil {
-		return o, nil, err
-	}
-	if o.Pods, err = registry.Stored[*corev1.Pod](st, api.Pods); err != nil {
-		return o, nil, err
-	}
-	if o.Namespaces, err = registry.Stored[*corev1.Namespace](st, api.Namespaces); err != nil {
-		return o, nil, err
-	}
-	if o.Services, err = registry.Stored[*corev1.Service](st, api.Services); err != nil {
-		return o, nil, err
-	}
-	if o.Budgets, err = registry.Stored[*policyv1.PodDisruptionBudget](st, api.PodDisruptionBudgets); err != nil {
-		return o, nil, err
-	}
-	classes, err = registry.Stored[*schedulingv1.PriorityClass](st, api.PriorityClasses)
-	return o, classes, err
+	return simulate.Gather(func(k *api.Kind) ([]api.Object, error) { return registry.Stored(st, k) })
 }
 
 // serveRestore makes the objects of a namespace, or all, those of a backup that the request brings in clear.

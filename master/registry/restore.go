@@ -57,12 +57,12 @@ func Restorable(from *store.Store, namespace string) (map[store.Key][]byte, erro
 }
 
 // Stored returns all objects of a kind in a store that no registry serves.
-func Stored[T api.Object](from *store.Store, k *api.Kind) ([]T, error) {
+func Stored(from *store.Store, k *api.Kind) ([]api.Object, error) {
 	page, err := from.List(prefixOf(k, ""), "", 0, 0)
 	if err != nil {
 		return nil, err
 	}
-	var out []T
+	var out []api.Object
 	for _, kv := range page.KVs {
 		o, err := decodeStored(k, kv.Value)
 		if err != nil {
@@ -71,7 +71,7 @@ func Stored[T api.Object](from *store.Store, k *api.Kind) ([]T, error) {
 		if k.Loaded != nil {
 			k.Loaded(o)
 		}
-		out = append(out, o.(T))
+		out = append(out, o)
 	}
 	return out, nil
 }

@@ -5,6 +5,7 @@ package simulate
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -27,6 +29,27 @@ type Objects struct {
 	Namespaces []*corev1.Namespace
 	Services   []*corev1.Service
 	Budgets    []*policyv1.PodDisruptionBudget
+	Classes    []*schedulingv1.PriorityClass
+}
+
+// Gather takes all of them from where list finds those of a kind.
+func Gather(list func(*api.Kind) ([]api.Object, error)) (o Objects, err error) {
+	err = errors.Join(
+		gather(list, api.Nodes, &o.Nodes), gather(list, api.Pods, &o.Pods), gather(list, api.Namespaces, &o.Namespaces), gather(list, api.Services, &o.Services),
+		gather(list, api.PodDisruptionBudgets, &o.Budgets), gather(list, api.PriorityClasses, &o.Classes),
+	)
+	return o, err
+}
+
+func gather[T api.Object](list func(*api.Kind) ([]api.Object, error), k *api.Kind, into *[]T) error {
+	all, err := list(k)
+	if err != nil {
+		return err
+	}
+	for _, o := range all {
+		*into = append(*into, o.(T))
+	}
+	return nil
 }
 
 // Paper is the picture. Not safe for concurrent use.
