@@ -86,7 +86,7 @@ func (c *cluster) allOf(t *testing.T, version string) {
 }
 
 // rollControllerWithoutMaster replaces ten pods behind a VIP, and kills first the command that asked for it and then the
-// Master's machine, with the pods on it, half-way. What fails is what was on its way to that machine, and its share of a second at most.
+// Master's machine, with the pods on it, half-way. What fails is what was on its way to that machine, and its share of about a second.
 func (c *cluster) rollControllerWithoutMaster(t *testing.T) {
 	manifest := strings.Replace(web(10), "terminationGracePeriodSeconds: 2", "terminationGracePeriodSeconds: 4", 1)
 	apply(t, strings.Replace(manifest, "        args: [serve, \"8080\"]\n", "        args: [serve, \"8080\"]\n        lifecycle: {preStop: {sleep: {seconds: 1}}}\n", 1))
@@ -142,10 +142,10 @@ func (c *cluster) rollControllerWithoutMaster(t *testing.T) {
 	})
 	t.Logf("FIGURES all ten pods are new %v after the Master's machine died", time.Since(began).Round(time.Millisecond))
 	a := answers(t, "ask", length+15*time.Second)
-	share := rate*there/ready + 10 // what is on its way in a moment, and one pod more or less there
+	share := rate * there / ready // of a second
 	t.Logf("FIGURES %d of %d requests failed; %d of %d pods were on the machine", a.failed, a.sent, there, ready)
-	if a.failed > share {
-		t.Errorf("%d of %d requests failed, more than the %d of the machine's share of a second:\n%s", a.failed, a.sent, share, a.log)
+	if a.failed > 2*share { // one second is usual, and what a busy machine adds
+		t.Errorf("%d of %d requests failed, more than the machine's share of two seconds, %d each:\n%s", a.failed, a.sent, share, a.log)
 	}
 	shoal(t, "lab", "start", old)
 	if out := shoal(t, "--peer", others[0], "rolling-update", "web", "--rollback", "--timeout", "60s"); !strings.Contains(out, "done, all 10 pods are new") {
