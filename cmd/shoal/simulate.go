@@ -37,9 +37,12 @@ func (c simulateCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	if len(c.Lose) == 0 && len(c.Filename) == 0 {
 		return usagef("what if? shoal simulate --lose NODE, shoal simulate --lose zone=b, or shoal simulate -f FILE to see whether that would fit")
 	}
-	more, err := c.files.read(std.in)
-	if err != nil {
-		return err
+	var more []manifest
+	if len(c.Filename) > 0 {
+		var err error
+		if more, err = c.files.read(std.in); err != nil {
+			return err
+		}
 	}
 	objects, err := c.objects(ctx, g, std)
 	if err != nil {

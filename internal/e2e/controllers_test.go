@@ -237,6 +237,9 @@ spec:
 		if out, err := tryShoal(t.Context(), "simulate", "-f", file); err == nil || !strings.Contains(out, "in the place of default/filler-") || !strings.Contains(out, "1 would not") {
 			t.Errorf("on paper: %v\n%s", err, out)
 		}
+		if out, err := tryShoal(t.Context(), "simulate", "--lose", c.names[2]); err == nil || !strings.Contains(out, "Without "+c.names[2]+" (1 of 3 nodes)") || !strings.Contains(out, "default/filler-") {
+			t.Errorf("without %s, on paper: %v\n%s", c.names[2], err, out)
+		}
 		apply(t, urgent)
 		running(t, c.api, "urgent", 1, 20*time.Second)
 		pending := ""
