@@ -397,6 +397,45 @@ func TestAMasterMayEndAtEveryWriteOfARollout(t *testing.T) {
 	}
 }
 
+// TestATemplateThatChangesWhileItsSetIsMade is somebody who applies twice in a row.
+func TestATemplateThatChangesWhileItsSetIsMade(t *testing.T) {
+	inCluster(t, 3, func(c *cluster) {
+		c.create(api.Deployments, deployment("web", 6, version(1), rolling(2, 1)))
+		c.settle()
+		c.stop()
+		again := sync.OnceFunc(func() {
+			d := c.deployment("web").DeepCopy()
+			version(3)(d)
+			if _, err := c.Update(c.Context(), api.Deployments, d, client.UpdateOptions{}); err != nil {
+				t.Error(err)
+			}
+			<-time.After(time.Second) // the Master sees it
+		})
+		c.leadAs(2, &afterUpdate{Interface: c.Registry, f: func(o api.Object) {
+			if revisionOf(o) == 2 { // the second set is there, and has its pods still to get
+				again()
+			}
+		}})
+		c.alter("web", version(2))
+		c.pass(2 * time.Second)
+		c.finished("web", 6, 3)
+	})
+}
+
+// afterUpdate does something when an object was changed, before who changed it hears of that.
+type afterUpdate struct {
+	client.Interface
+	f func(api.Object)
+}
+
+func (a *afterUpdate) Update(ctx context.Context, k *api.Kind, o runtime.Object, opts client.UpdateOptions) (runtime.Object, error) {
+	out, err := a.Interface.Update(ctx, k, o, opts)
+	if o, ok := out.(api.Object); ok && k == api.Deployments {
+		a.f(o)
+	}
+	return out, err
+}
+
 // limited fails all writes after the first few, as those of a Master that is none any more.
 type limited struct {
 	client.Interface

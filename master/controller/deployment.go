@@ -112,7 +112,9 @@ func (d *deployments) roll(ctx context.Context, r *rollout) error {
 	if err != nil || current == nil {
 		return err
 	}
-	r = d.again(r)
+	if r = d.again(r); r.current == nil {
+		return nil // the template has changed again, or somebody deleted the set: that brings us back
+	}
 	return d.resize(ctx, r, r.rollingStep())
 }
 
