@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 
 	"shoal/internal/api"
 	"shoal/internal/client"
+	"shoal/internal/client/clienttest"
 	"shoal/master"
 	"shoal/master/registry"
 	"shoal/master/registry/registrytest"
@@ -75,6 +77,7 @@ func (c *cluster) leadAs(term uint64, by client.Interface, without ...string) {
 	m := master.New(master.Config{
 		Client: by, Liveness: c.live, PodCIDR: registrytest.PodCIDR, ServiceCIDR: registrytest.ServiceCIDR,
 		CA: []byte(testCA), EvictionGrace: evictionGrace, AgentGrace: agentGrace, Detector: &c.detector, Usage: c.usage, Without: without,
+		Log: clienttest.Logger(c, slog.DiscardHandler),
 	})
 	c.stop = c.background("lead", func(ctx context.Context) error { return m.Lead(ctx, term) })
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -42,7 +43,7 @@ type LoopConfig struct {
 	Workers int // zero means one
 	Log     *slog.Logger
 	// Reconcile brings the world closer to what is wanted of key. It is never called for one key by two workers at
-	// once. An error puts the key back with backoff; a positive requeueAfter calls it again then.
+	// once. An error puts the key back with backoff, and so does a panic; a positive requeueAfter calls it again then.
 	Reconcile func(ctx context.Context, key Key) (requeueAfter time.Duration, err error)
 }
 
@@ -77,7 +78,7 @@ func (c *LoopConfig) work(ctx context.Context) bool {
 		return true // drain: the queue hands out what it holds before it says that it is shut down
 	}
 	start := time.Now()
-	after, err := c.Reconcile(ctx, key)
+	after, err := c.reconcile(ctx, key)
 	c.Log.Debug("reconciled", "controller", c.Name, "key", key.String(), "took", time.Since(start), "err", err)
 	switch {
 	case ctx.Err() != nil:
@@ -94,6 +95,20 @@ func (c *LoopConfig) work(ctx context.Context) bool {
 		}
 	}
 	return true
+}
+
+// Panicked is what a loop logs of a call that panicked.
+const Panicked = "reconcile panicked, will retry"
+
+// reconcile calls Reconcile, and makes an error of a panic: one object that a controller cannot bear must not end one Master after the other.
+func (c *LoopConfig) reconcile(ctx context.Context, key Key) (after time.Duration, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.Log.Error(Panicked, "controller", c.Name, "key", key.String(), "panic", p, "stack", string(debug.Stack()))
+			after, err = 0, fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return c.Reconcile(ctx, key)
 }
 
 // Syncer is a cache of any type.

@@ -1,8 +1,11 @@
 package client_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -126,5 +129,37 @@ func TestEqualEventsAreFolded(t *testing.T) {
 		}
 		cancel()
 		<-done
+	})
+}
+
+// TestAPanicEndsOneCallAlone: the other keys are served, and the one that panicked comes back.
+func TestAPanicEndsOneCallAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		queue := client.NewQueue()
+		var log bytes.Buffer
+		calls := map[string]int{}
+		done := make(chan error, 1)
+		go func() {
+			done <- client.RunLoop(ctx, client.LoopConfig{Queue: queue, Log: slog.New(slog.NewTextHandler(&log, nil)),
+				Reconcile: func(_ context.Context, key client.Key) (time.Duration, error) {
+					calls[key.Name]++
+					if key.Name == "poison" && calls[key.Name] < 3 {
+						panic("cannot bear it")
+					}
+					return 0, nil
+				}})
+		}()
+		queue.Add(client.Key{Name: "poison"})
+		queue.Add(client.Key{Name: "other"})
+		<-time.After(time.Minute)
+		if calls["poison"] != 3 || calls["other"] != 1 {
+			t.Errorf("calls: %v", calls)
+		}
+		cancel()
+		<-done
+		if n := strings.Count(log.String(), "cannot bear it"); n < 2 || !strings.Contains(log.String(), "key=/poison") && !strings.Contains(log.String(), "key=poison") {
+			t.Errorf("the log: %s", log.String())
+		}
 	})
 }

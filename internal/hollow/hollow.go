@@ -23,6 +23,7 @@ import (
 	"shoal/consensus"
 	"shoal/internal/api"
 	"shoal/internal/client"
+	"shoal/internal/client/clienttest"
 	"shoal/master"
 	"shoal/master/admission"
 	"shoal/master/registry"
@@ -59,7 +60,7 @@ const writers = 32
 func Start(tb testing.TB, o Options) *Cluster {
 	tb.Helper()
 	c := &Cluster{tb: tb, begin: make(chan struct{}), view: newView()}
-	log := slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	log := clienttest.Logger(tb, slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)

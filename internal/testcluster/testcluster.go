@@ -22,6 +22,7 @@ import (
 	"shoal/consensus"
 	"shoal/internal/api"
 	"shoal/internal/client"
+	"shoal/internal/client/clienttest"
 )
 
 // Options change what New makes; the zero value is New's.
@@ -99,7 +100,7 @@ func NewWith(t *testing.T, n int, o Options) *Cluster {
 	}
 	c := &Cluster{
 		t: t, opt: o, dir: memoryDir(t), net: newNetwork(o.Seed, o.Latency),
-		log:   slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: level})),
+		log:   clienttest.Logger(t, slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: level})),
 		peers: map[string]*Peer{}, views: map[string]*view{}, parts: map[string]int{}, left: map[string]bool{},
 		news: make(chan struct{}),
 	}
