@@ -105,6 +105,7 @@ func (w *worker) startContainer(ctx context.Context, p *corev1.Pod, a action) er
 	if err != nil {
 		return &runtime.Error{Reason: runtime.ReasonConfig, Err: err}
 	}
+	cfg.Streak = a.streak
 	if cfg.BesidePid, err = w.targetOf(ctx, p, c.Name); err != nil {
 		return &runtime.Error{Reason: runtime.ReasonConfig, Err: err}
 	}

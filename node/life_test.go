@@ -193,6 +193,45 @@ func TestCrashLoopBacksOff(t *testing.T) {
 	})
 }
 
+func TestARestartedNodeRemembersACrashLoop(t *testing.T) {
+	inWorld(t, func(w *world) {
+		p := w.pod("a", nil)
+		w.settle()
+		for range 2 {
+			w.runtime.Exit(p.UID, "c", 3)
+			w.settle()
+		}
+		w.halt()
+		w.start()
+		w.settle()
+		if cs := w.get("a").Status.ContainerStatuses[0]; cs.State.Waiting == nil || !strings.HasPrefix(cs.State.Waiting.Message, "back-off 10s") {
+			t.Fatalf("state: %+v", cs.State)
+		}
+		w.pass(10 * time.Second)
+		w.wantRunning("a")
+	})
+}
+
+// TestAMachineThatLosesItsPowerIsNoCrashLoop does so often: nobody's container has failed.
+func TestAMachineThatLosesItsPowerIsNoCrashLoop(t *testing.T) {
+	inWorld(t, func(w *world) {
+		p := w.pod("a", nil)
+		w.settle()
+		for i := range 6 {
+			w.halt()
+			w.runtime.KillSandbox(p.UID)
+			w.runtime.Exit(p.UID, "c", 137)
+			w.start()
+			w.settle()
+			if got := w.wantRunning("a"); got.Status.ContainerStatuses[0].RestartCount != int32(i+1) {
+				t.Fatalf("status: %s", brief(got))
+			}
+			w.halt() // an upgrade, say
+			w.start()
+		}
+	})
+}
+
 func TestMissingImageBacksOffAndRecovers(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.pod("a", func(p *corev1.Pod) { p.Spec.Containers[0].Image = "later" })

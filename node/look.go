@@ -41,8 +41,9 @@ func (w *worker) look(ctx context.Context) (again time.Time) {
 	}
 	for i := range w.mem.containers {
 		c := &w.mem.containers[i]
-		if _, known := w.mem.streaks[c.Name]; first && !known && c.Attempt > 0 {
-			w.mem.streaks[c.Name] = c.Attempt // taken over: each restart counts as quick until a run has lasted
+		// Taken over with its past, if its pod still runs. Where that ended with the machine, nobody's container failed.
+		if _, known := w.mem.streaks[c.Name]; first && !known && held.Sandbox.Running {
+			w.mem.streaks[c.Name] = c.Streak
 		}
 		if c.State == runtime.Exited && c.Message == "" {
 			c.Message = w.lastWords(c)

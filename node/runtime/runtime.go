@@ -114,6 +114,7 @@ type Container struct {
 	Attempt  int // 0 for the first run: the restart count
 	Image    string
 	ImageID  string
+	Streak   int    // how many quick ends came before, given in ContainerConfig
 	SpecHash string // of the container's spec, given in ContainerConfig
 	State    ContainerState
 	Pid      int
@@ -141,6 +142,7 @@ type ContainerConfig struct {
 	Namespace, Pod  string
 	Name            string
 	Attempt         int
+	Streak          int
 	SpecHash        string
 	Image           Image
 	Command         []string // replaces the image's entrypoint when not nil

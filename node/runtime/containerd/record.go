@@ -23,6 +23,7 @@ const (
 	labelPod       = "shoal.io/pod-name"
 	labelName      = "shoal.io/container"
 	labelAttempt   = "shoal.io/attempt"
+	labelStreak    = "shoal.io/streak"
 	labelHash      = "shoal.io/spec-hash"
 	labelImageID   = "shoal.io/image-id"
 	labelLog       = "shoal.io/log"
@@ -85,7 +86,7 @@ func newRecord(c runtime.ContainerConfig, cgroup string, now time.Time) *record 
 		once:  c.StdinOnce,
 		ended: make(chan struct{}),
 		Container: runtime.Container{
-			ID: id, Name: c.Name, Attempt: c.Attempt, Image: c.Image.Name, ImageID: c.Image.ID, SpecHash: c.SpecHash,
+			ID: id, Name: c.Name, Attempt: c.Attempt, Streak: c.Streak, Image: c.Image.Name, ImageID: c.Image.ID, SpecHash: c.SpecHash,
 			State: runtime.Created, Created: now, LogPath: c.LogPath,
 		},
 	}
@@ -98,7 +99,7 @@ func stopSignal(c runtime.ContainerConfig) string {
 func (x *record) labels() map[string]string {
 	return map[string]string{
 		labelUID: string(x.uid), labelNamespace: x.namespace, labelPod: x.pod, labelName: x.Name,
-		labelAttempt: strconv.Itoa(x.Attempt), labelHash: x.SpecHash, labelImageID: x.ImageID, labelLog: x.LogPath,
+		labelAttempt: strconv.Itoa(x.Attempt), labelStreak: strconv.Itoa(x.Streak), labelHash: x.SpecHash, labelImageID: x.ImageID, labelLog: x.LogPath,
 		labelCgroup: x.cgroup, labelSignal: x.signal,
 		labelTTY: strconv.FormatBool(x.tty), labelStdin: strconv.FormatBool(x.stdin),
 		labelOnce: strconv.FormatBool(x.once),
@@ -121,6 +122,7 @@ func read(c containers.Container) (x *record, ok bool) {
 		},
 	}
 	x.Attempt, _ = strconv.Atoi(l[labelAttempt])
+	x.Streak, _ = strconv.Atoi(l[labelStreak])
 	if _, over := l[labelFinished]; over {
 		x.apply(outcomeOf(l))
 	}

@@ -33,7 +33,7 @@ func (r *Runtime) StartContainer(ctx context.Context, cfg runtime.ContainerConfi
 	r.pids++
 	now := r.now()
 	c := &container{config: cfg, ended: make(chan struct{}), Container: runtime.Container{
-		ID: id, Name: cfg.Name, Attempt: cfg.Attempt, Image: cfg.Image.Name, ImageID: cfg.Image.ID,
+		ID: id, Name: cfg.Name, Attempt: cfg.Attempt, Streak: cfg.Streak, Image: cfg.Image.Name, ImageID: cfg.Image.ID,
 		SpecHash: cfg.SpecHash, State: runtime.Running, Pid: r.pids, Created: now, Started: now, LogPath: cfg.LogPath,
 	}}
 	p.containers[id] = c
