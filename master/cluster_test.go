@@ -137,7 +137,7 @@ func (c *cluster) runPeers() {
 	c.background("pods", pods.Run)
 	c.background("nodes", nodes.Run)
 	c.background("peers", func(ctx context.Context) error {
-		return client.RunLoop(ctx, client.LoopConfig{Queue: queue, Workers: 4, Reconcile: func(ctx context.Context, key client.Key) (time.Duration, error) {
+		return client.RunLoop(ctx, client.LoopConfig[client.Key]{Queue: queue, Workers: 4, Reconcile: func(ctx context.Context, key client.Key) (time.Duration, error) {
 			if key.Namespace == "" {
 				return 0, c.beNode(ctx, nodes, key)
 			}

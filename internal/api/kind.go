@@ -92,9 +92,6 @@ type Kind struct {
 	// MarkDeleted notes in the status of an object that its deletion has begun, at now, when something holds the object. Nil means
 	// that only the metadata tell.
 	MarkDeleted func(o Object, now metav1.Time)
-	// Owner reports whether the Master looks after what objects of this kind own when they are deleted: then a deletion that
-	// orphans its dependents, or waits for them, waits for the Master.
-	Owner bool
 	// Generation reports whether a change of anything but metadata and status raises metadata.generation.
 	Generation bool
 	// GenerationOfAnnotations reports whether a change of annotations raises it, too.
@@ -170,3 +167,7 @@ func (k *Kind) HasSubresource(name string) bool {
 	}
 	return false
 }
+
+// Collected reports whether the garbage collector follows the kind: whether what its objects own goes with them, and waits or is waited for. Events
+// are many, own nothing and have no owners.
+func (k *Kind) Collected() bool { return k != Events && k != EventsV1 }

@@ -148,7 +148,6 @@ func replicationControllerRow(k *Kind) {
 	k.CopyStatus = pair(func(to, from *corev1.ReplicationController) { to.Status = *from.Status.DeepCopy() })
 	k.Fields = fieldSet(replicationControllerFields)
 	k.Columns, k.Cells = replicationControllerColumns(), cells(replicationControllerCells)
-	k.Owner = true
 	k.Generation = true
 }
 

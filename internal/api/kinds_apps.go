@@ -38,7 +38,6 @@ func daemonSetRow(k *Kind) {
 	k.Validate, k.ValidateUpdate, k.ValidateStatus = check(validateDaemonSet), compare(validateDaemonSetUpdate), compare(validateDaemonSetStatus)
 	k.CopyStatus = pair(func(to, from *appsv1.DaemonSet) { to.Status = *from.Status.DeepCopy() })
 	k.Columns, k.Cells = daemonSetColumns(), cells(daemonSetCells)
-	k.Owner = true
 	k.Generation = true
 }
 
@@ -53,7 +52,7 @@ func deploymentRow(k *Kind) {
 	k.CopyStatus = pair(func(to, from *appsv1.Deployment) { to.Status = *from.Status.DeepCopy() })
 	k.Columns, k.Cells = deploymentColumns(), cells(deploymentCells)
 	// Annotations are handed down to the replica sets, so who copies them has to see that they changed.
-	k.Owner, k.Generation, k.GenerationOfAnnotations = true, true, true
+	k.Generation, k.GenerationOfAnnotations = true, true
 }
 
 func replicaSetRow(k *Kind) {
@@ -65,7 +64,6 @@ func replicaSetRow(k *Kind) {
 	k.Validate, k.ValidateUpdate, k.ValidateStatus = check(validateReplicaSet), compare(validateReplicaSetUpdate), compare(validateReplicaSetStatus)
 	k.CopyStatus = pair(func(to, from *appsv1.ReplicaSet) { to.Status = *from.Status.DeepCopy() })
 	k.Columns, k.Cells = replicaSetColumns(), cells(replicaSetCells)
-	k.Owner = true
 	k.Generation = true
 }
 
@@ -79,6 +77,5 @@ func statefulSetRow(k *Kind) {
 	k.Validate, k.ValidateUpdate, k.ValidateStatus = check(validateStatefulSet), compare(validateStatefulSetUpdate), compare(validateStatefulSetStatus)
 	k.CopyStatus = pair(func(to, from *appsv1.StatefulSet) { to.Status = *from.Status.DeepCopy() })
 	k.Columns, k.Cells = statefulSetColumns(), cells(statefulSetCells)
-	k.Owner = true
 	k.Generation = true
 }

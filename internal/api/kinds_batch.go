@@ -30,7 +30,6 @@ func cronJobRow(k *Kind) {
 	k.ValidateStatus = compare(func(_, _ *batchv1.CronJob) field.ErrorList { return nil })
 	k.CopyStatus = pair(func(to, from *batchv1.CronJob) { to.Status = *from.Status.DeepCopy() })
 	k.Columns, k.Cells = cronJobColumns(), cells(cronJobCells)
-	k.Owner = true
 	k.Generation = true
 }
 
@@ -49,7 +48,6 @@ func jobRow(k *Kind) {
 	k.CopyStatus = pair(func(to, from *batchv1.Job) { to.Status = *from.Status.DeepCopy() })
 	k.Fields = fieldSet(jobFields)
 	k.Columns, k.Cells = jobColumns(), cells(jobCells)
-	k.Owner = true
 	k.Generation = true
 }
 

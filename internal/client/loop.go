@@ -14,14 +14,20 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Queue holds keys to reconcile, each at most once; a key added while it is worked on is handed out again afterwards.
-type Queue = workqueue.TypedRateLimitingInterface[Key]
+// QueueOf holds keys to reconcile, each at most once; a key added while it is worked on is handed out again afterwards.
+type QueueOf[K comparable] = workqueue.TypedRateLimitingInterface[K]
 
-// NewQueue returns an empty queue. It holds a goroutine until ShutDown, which RunLoop calls.
-func NewQueue() Queue {
+// Queue is one for objects of one kind, which most loops work on.
+type Queue = QueueOf[Key]
+
+// NewQueue returns an empty queue for objects of one kind.
+func NewQueue() Queue { return NewQueueOf[Key]() }
+
+// NewQueueOf returns an empty queue. It holds a goroutine until ShutDown, which RunLoop calls.
+func NewQueueOf[K comparable]() QueueOf[K] {
 	return workqueue.NewTypedRateLimitingQueueWithConfig(
-		workqueue.NewTypedItemExponentialFailureRateLimiter[Key](5*time.Millisecond, 30*time.Second),
-		workqueue.TypedRateLimitingQueueConfig[Key]{Clock: restingClock{}})
+		workqueue.NewTypedItemExponentialFailureRateLimiter[K](5*time.Millisecond, 30*time.Second),
+		workqueue.TypedRateLimitingQueueConfig[K]{Clock: restingClock{}})
 }
 
 // restingClock is the real one but for tickers. A queue has one to look up every 10 s whether or not anything waits, for which it has
@@ -37,19 +43,19 @@ func (noTicker) C() <-chan time.Time { return nil }
 func (noTicker) Stop()               {}
 
 // LoopConfig describes one controller loop.
-type LoopConfig struct {
+type LoopConfig[K comparable] struct {
 	Name    string
-	Queue   Queue
+	Queue   QueueOf[K]
 	Workers int // zero means one
 	Log     *slog.Logger
 	// Reconcile brings the world closer to what is wanted of key. It is never called for one key by two workers at
 	// once. An error puts the key back with backoff, and so does a panic; a positive requeueAfter calls it again then.
-	Reconcile func(ctx context.Context, key Key) (requeueAfter time.Duration, err error)
+	Reconcile func(ctx context.Context, key K) (requeueAfter time.Duration, err error)
 }
 
 // RunLoop calls Reconcile for the keys of the queue until ctx ends, then shuts the queue down, waits for the workers
 // and returns ctx's error.
-func RunLoop(ctx context.Context, c LoopConfig) error {
+func RunLoop[K comparable](ctx context.Context, c LoopConfig[K]) error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -68,7 +74,7 @@ func RunLoop(ctx context.Context, c LoopConfig) error {
 }
 
 // work handles one key and reports whether there may be another.
-func (c *LoopConfig) work(ctx context.Context) bool {
+func (c *LoopConfig[K]) work(ctx context.Context) bool {
 	key, shutdown := c.Queue.Get()
 	if shutdown {
 		return false
@@ -79,13 +85,13 @@ func (c *LoopConfig) work(ctx context.Context) bool {
 	}
 	start := time.Now()
 	after, err := c.reconcile(ctx, key)
-	c.Log.Debug("reconciled", "controller", c.Name, "key", key.String(), "took", time.Since(start), "err", err)
+	c.Log.Debug("reconciled", "controller", c.Name, "key", fmt.Sprint(key), "took", time.Since(start), "err", err)
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
 		// A conflict only says that the cache was behind; the event that makes it catch up is on its way.
 		if !apierrors.IsConflict(err) && !errors.Is(err, context.Canceled) {
-			c.Log.Warn("reconcile, will retry", "controller", c.Name, "key", key.String(), "err", err)
+			c.Log.Warn("reconcile, will retry", "controller", c.Name, "key", fmt.Sprint(key), "err", err)
 		}
 		c.Queue.AddRateLimited(key)
 	default:
@@ -101,10 +107,10 @@ func (c *LoopConfig) work(ctx context.Context) bool {
 const Panicked = "reconcile panicked, will retry"
 
 // reconcile calls Reconcile, and makes an error of a panic: one object that a controller cannot bear must not end one Master after the other.
-func (c *LoopConfig) reconcile(ctx context.Context, key Key) (after time.Duration, err error) {
+func (c *LoopConfig[K]) reconcile(ctx context.Context, key K) (after time.Duration, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.Log.Error(Panicked, "controller", c.Name, "key", key.String(), "panic", p, "stack", string(debug.Stack()))
+			c.Log.Error(Panicked, "controller", c.Name, "key", fmt.Sprint(key), "panic", p, "stack", string(debug.Stack()))
 			after, err = 0, fmt.Errorf("panic: %v", p)
 		}
 	}()

@@ -32,7 +32,7 @@ func TestOneKeyIsNeverReconciledTwiceAtOnceAndNeverForgotten(t *testing.T) {
 		busy, calls := map[client.Key]bool{}, map[client.Key]int{}
 		done := make(chan error, 1)
 		go func() {
-			done <- client.RunLoop(ctx, client.LoopConfig{Queue: queue, Workers: 4, Reconcile: func(ctx context.Context, key client.Key) (time.Duration, error) {
+			done <- client.RunLoop(ctx, client.LoopConfig[client.Key]{Queue: queue, Workers: 4, Reconcile: func(ctx context.Context, key client.Key) (time.Duration, error) {
 				mu.Lock()
 				if busy[key] {
 					t.Errorf("%s is reconciled twice at once", key)
@@ -78,7 +78,7 @@ func TestAnErrorBringsAKeyBackAndSuccessAfterItsTime(t *testing.T) {
 		var at []time.Duration
 		start := time.Now()
 		queue.Add(client.Key{Name: "a"})
-		_ = client.RunLoop(ctx, client.LoopConfig{Queue: queue, Reconcile: func(context.Context, client.Key) (time.Duration, error) {
+		_ = client.RunLoop(ctx, client.LoopConfig[client.Key]{Queue: queue, Reconcile: func(context.Context, client.Key) (time.Duration, error) {
 			at = append(at, time.Since(start))
 			switch len(at) {
 			case 1, 2, 3:
@@ -141,7 +141,7 @@ func TestAPanicEndsOneCallAlone(t *testing.T) {
 		calls := map[string]int{}
 		done := make(chan error, 1)
 		go func() {
-			done <- client.RunLoop(ctx, client.LoopConfig{Queue: queue, Log: slog.New(slog.NewTextHandler(&log, nil)),
+			done <- client.RunLoop(ctx, client.LoopConfig[client.Key]{Queue: queue, Log: slog.New(slog.NewTextHandler(&log, nil)),
 				Reconcile: func(_ context.Context, key client.Key) (time.Duration, error) {
 					calls[key.Name]++
 					if key.Name == "poison" && calls[key.Name] < 3 {

@@ -297,7 +297,7 @@ func (r *runtime) run(ctx context.Context) error {
 	g.Go(func() error { return r.pods.Run(ctx) })
 	for range writers {
 		g.Go(func() error {
-			return client.RunLoop(ctx, client.LoopConfig{Name: "hollow", Queue: r.queue, Log: r.log, Reconcile: r.reconcile})
+			return client.RunLoop(ctx, client.LoopConfig[client.Key]{Name: "hollow", Queue: r.queue, Log: r.log, Reconcile: r.reconcile})
 		})
 	}
 	return g.Wait()

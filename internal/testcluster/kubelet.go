@@ -60,7 +60,7 @@ func (k *kubelet) run(ctx context.Context) error {
 		if err := client.WaitSynced(ctx, k.pods, k.nodes); err != nil {
 			return err
 		}
-		return client.RunLoop(ctx, client.LoopConfig{Name: "node", Queue: k.queue, Log: k.log, Reconcile: k.reconcile})
+		return client.RunLoop(ctx, client.LoopConfig[client.Key]{Name: "node", Queue: k.queue, Log: k.log, Reconcile: k.reconcile})
 	})
 	return g.Wait()
 }

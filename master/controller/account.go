@@ -33,7 +33,7 @@ func newServiceAccounts(c Config) loop {
 			s.queue.Add(client.Key{Name: old.Namespace})
 		}
 	})
-	return loop{name: "serviceaccounts", queue: s.queue, workers: 2, reconcile: s.reconcile}
+	return newLoop("serviceaccounts", s.queue, 2, s.reconcile)
 }
 
 func (s *serviceAccounts) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {
@@ -67,7 +67,7 @@ func newRootCAs(c Config) loop {
 		}
 	})
 	c.Caches.RootCAs.OnChange(func(old, m *corev1.ConfigMap) { r.queue.Add(client.Key{Name: cmp.Or(m, old).Namespace}) })
-	return loop{name: "rootcas", queue: r.queue, workers: 2, reconcile: r.reconcile}
+	return newLoop("rootcas", r.queue, 2, r.reconcile)
 }
 
 func (r *rootCAs) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {

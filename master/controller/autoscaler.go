@@ -50,7 +50,7 @@ func newAutoscalers(c Config) loop {
 			a.queue.Add(client.KeyOf(cmp.Or(o, old)))
 		}
 	})
-	return loop{name: autoscalerName, queue: a.queue, workers: 4, reconcile: a.reconcile}
+	return newLoop(autoscalerName, a.queue, 4, a.reconcile)
 }
 
 // pace returns what is remembered of an autoscaler, and whether that is new.

@@ -51,11 +51,17 @@ type Caches struct {
 	Endpoints       *client.Cache[*corev1.Endpoints]
 	Slices          *client.Cache[*discoveryv1.EndpointSlice]
 	Definitions     *client.Cache[*apiextensionsv1.CustomResourceDefinition]
+
+	Objects *Objects // all of these, and of every other kind
 }
 
 // NewCaches returns caches that are empty until Run. detector may be nil.
 func NewCaches(c client.Interface, log *slog.Logger, detector *client.MutationDetector) *Caches {
 	config := func(k *api.Kind, indexes map[string]func(api.Object) []string) client.CacheConfig {
+		if indexes == nil {
+			indexes = map[string]func(api.Object) []string{}
+		}
+		indexes[byOwner] = indexOwners
 		return client.CacheConfig{
 			// The term began after a barrier, so this peer's own store is the most recent one.
 			Client: c, Kind: k, ListOptions: client.ListOptions{ResourceVersion: "0"},
@@ -64,39 +70,41 @@ func NewCaches(c client.Interface, log *slog.Logger, detector *client.MutationDe
 	}
 	rootCAs := config(api.ConfigMaps, nil)
 	rootCAs.ListOptions.Fields = fields.OneTermEqualSelector("metadata.name", api.RootCAName)
-	return &Caches{
+	caches := &Caches{
 		Namespaces:      client.NewCache[*corev1.Namespace](config(api.Namespaces, nil)),
 		ServiceAccounts: client.NewCache[*corev1.ServiceAccount](config(api.ServiceAccounts, nil)),
 		RootCAs:         client.NewCache[*corev1.ConfigMap](rootCAs),
 		Nodes:           client.NewCache[*corev1.Node](config(api.Nodes, nil)),
 		Pods: client.NewCache[*corev1.Pod](config(api.Pods, map[string]func(api.Object) []string{
-			byNode: indexNode, byController: indexController, byOwner: indexOwners, byClaim: indexClaims,
+			byNode: indexNode, byController: indexController, byClaim: indexClaims,
 		})),
 		RCs: client.NewCache[*corev1.ReplicationController](config(api.ReplicationControllers, nil)),
 		ReplicaSets: client.NewCache[*appsv1.ReplicaSet](config(api.ReplicaSets, map[string]func(api.Object) []string{
-			byController: indexController, byOwner: indexOwners,
+			byController: indexController,
 		})),
 		Deployments: client.NewCache[*appsv1.Deployment](config(api.Deployments, nil)),
 		DaemonSets:  client.NewCache[*appsv1.DaemonSet](config(api.DaemonSets, nil)),
 		Revisions: client.NewCache[*appsv1.ControllerRevision](config(api.ControllerRevisions, map[string]func(api.Object) []string{
-			byController: indexController, byOwner: indexOwners,
+			byController: indexController,
 		})),
 		Jobs: client.NewCache[*batchv1.Job](config(api.Jobs, map[string]func(api.Object) []string{
-			byController: indexController, byOwner: indexOwners,
+			byController: indexController,
 		})),
 		StatefulSets: client.NewCache[*appsv1.StatefulSet](config(api.StatefulSets, nil)),
 		CronJobs:     client.NewCache[*batchv1.CronJob](config(api.CronJobs, nil)),
 		Budgets:      client.NewCache[*policyv1.PodDisruptionBudget](config(api.PodDisruptionBudgets, nil)),
 		Autoscalers:  client.NewCache[*autoscalingv2.HorizontalPodAutoscaler](config(api.HorizontalPodAutoscalers, nil)),
 		Services:     client.NewCache[*corev1.Service](config(api.Services, nil)),
-		Claims:       client.NewCache[*corev1.PersistentVolumeClaim](config(api.PersistentVolumeClaims, map[string]func(api.Object) []string{byOwner: indexOwners})),
+		Claims:       client.NewCache[*corev1.PersistentVolumeClaim](config(api.PersistentVolumeClaims, nil)),
 		Volumes:      client.NewCache[*corev1.PersistentVolume](config(api.PersistentVolumes, nil)),
 		Endpoints:    client.NewCache[*corev1.Endpoints](config(api.Endpoints, nil)),
 		Slices: client.NewCache[*discoveryv1.EndpointSlice](config(api.EndpointSlices, map[string]func(api.Object) []string{
-			byService: indexService, byOwner: indexOwners,
+			byService: indexService,
 		})),
 		Definitions: client.NewCache[*apiextensionsv1.CustomResourceDefinition](config(api.CustomResourceDefinitions, nil)),
 	}
+	caches.Objects = newObjects(caches, func(k *api.Kind) client.CacheConfig { return config(k, nil) })
+	return caches
 }
 
 // Run keeps all caches up to date until ctx ends.
@@ -109,13 +117,16 @@ func (c *Caches) Run(ctx context.Context) error {
 	} {
 		g.Go(func() error { return run(ctx) })
 	}
+	g.Go(func() error { return c.Objects.run(ctx, c.Definitions) })
 	return g.Wait()
 }
 
 // WaitSynced blocks until every cache has its first list.
 func (c *Caches) WaitSynced(ctx context.Context) error {
-	return client.WaitSynced(ctx, c.Namespaces, c.ServiceAccounts, c.RootCAs, c.Nodes, c.Pods, c.RCs, c.ReplicaSets, c.Deployments, c.DaemonSets, c.StatefulSets, c.Revisions, c.Jobs, c.CronJobs, c.Budgets, c.Autoscalers, c.Services, c.Claims, c.Volumes,
-		c.Endpoints, c.Slices, c.Definitions)
+	if err := client.WaitSynced(ctx, c.RootCAs); err != nil {
+		return err
+	}
+	return c.Objects.WaitSynced(ctx)
 }
 
 func indexNode(o api.Object) []string {

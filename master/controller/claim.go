@@ -71,7 +71,7 @@ func controllerRef(o api.Object, k *api.Kind) metav1.OwnerReference {
 }
 
 // isOf reports whether an owner is of a kind, in whatever version.
-func isOf(ref *metav1.OwnerReference, k *api.Kind) bool { return kindOf(*ref) == k }
+func isOf(ref *metav1.OwnerReference, k *api.Kind) bool { return ownerKind(*ref) == k.GroupKind() }
 
 // setOwners replaces the owner references of o as the cache knows it.
 func setOwners(ctx context.Context, c client.Interface, k *api.Kind, o api.Object, refs []metav1.OwnerReference, w *written) error {

@@ -52,12 +52,25 @@ type Set struct {
 
 // loop is the one shape of a controller.
 type loop struct {
-	name      string
-	queue     client.Queue
-	workers   int
-	reconcile func(context.Context, client.Key) (time.Duration, error)
+	name string
+	run  func(context.Context, Config) error
+	drop func() // instead of run: what the caches tell it goes nowhere
 	// follow, when set, adds keys for changes that no cache sees, until ctx ends.
 	follow func(context.Context) error
+}
+
+// newLoop makes a loop of what is done with one key; workers may be zero for one.
+func newLoop[K comparable](name string, queue client.QueueOf[K], workers int, reconcile func(context.Context, K) (time.Duration, error)) loop {
+	return loop{
+		name: name, drop: queue.ShutDown,
+		run: func(ctx context.Context, c Config) error {
+			if err := c.Caches.WaitSynced(ctx); err != nil {
+				queue.ShutDown()
+				return err
+			}
+			return client.RunLoop(ctx, client.LoopConfig[K]{Name: name, Queue: queue, Workers: workers, Reconcile: reconcile, Log: c.Log})
+		},
+	}
 }
 
 // New registers the controllers with the caches. The Set must be Run.
@@ -81,19 +94,7 @@ func New(c Config) *Set {
 		newPeers(c),
 		newNodeLifecycle(c),
 		newVanished(c),
-		newPodGarbage(c),
-		newReplicaSetGarbage(c),
-		newRevisionGarbage(c),
-		newJobGarbage(c),
-		newClaimGarbage(c),
-		newSliceGarbage(c),
-		newFinalizers(c, api.ReplicationControllers, c.Caches.RCs),
-		newFinalizers(c, api.ReplicaSets, c.Caches.ReplicaSets),
-		newFinalizers(c, api.Deployments, c.Caches.Deployments),
-		newFinalizers(c, api.DaemonSets, c.Caches.DaemonSets),
-		newFinalizers(c, api.StatefulSets, c.Caches.StatefulSets),
-		newFinalizers(c, api.Jobs, c.Caches.Jobs),
-		newFinalizers(c, api.CronJobs, c.Caches.CronJobs),
+		newGarbage(c),
 		newDefinitions(c),
 		newNamespaces(c),
 		newServiceAccounts(c),
@@ -105,7 +106,7 @@ func New(c Config) *Set {
 	loops = slices.DeleteFunc(loops, func(l loop) bool {
 		without := slices.Contains(c.Without, l.name)
 		if without {
-			l.queue.ShutDown() // what the caches tell it is dropped
+			l.drop()
 		}
 		return without
 	})
@@ -116,15 +117,7 @@ func New(c Config) *Set {
 func (s *Set) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, l := range s.loops {
-		g.Go(func() error {
-			if err := s.cfg.Caches.WaitSynced(ctx); err != nil {
-				l.queue.ShutDown()
-				return err
-			}
-			return client.RunLoop(ctx, client.LoopConfig{
-				Name: l.name, Queue: l.queue, Workers: l.workers, Reconcile: l.reconcile, Log: s.cfg.Log,
-			})
-		})
+		g.Go(func() error { return l.run(ctx, s.cfg) })
 		if l.follow != nil {
 			g.Go(func() error { return l.follow(ctx) })
 		}

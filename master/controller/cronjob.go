@@ -34,7 +34,7 @@ func newCronJobs(c Config) loop {
 			r.queue.Add(client.Key{Namespace: cmp.Or(job, old).Namespace, Name: ref.Name})
 		}
 	})
-	return loop{name: cronJobController, queue: r.queue, workers: 2, reconcile: r.reconcile}
+	return newLoop(cronJobController, r.queue, 2, r.reconcile)
 }
 
 func (r *cronJobs) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {

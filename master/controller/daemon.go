@@ -39,7 +39,7 @@ func newDaemons(c Config) loop {
 			d.queue.Add(client.KeyOf(ds))
 		}
 	})
-	return loop{name: daemonController, queue: d.queue, workers: 2, reconcile: d.reconcile}
+	return newLoop(daemonController, d.queue, 2, d.reconcile)
 }
 
 func (d *daemons) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {

@@ -3,7 +3,6 @@ package controller
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -37,7 +36,14 @@ func newDefinitions(c Config) loop {
 			}
 		}
 	})
-	return loop{name: "definitions", queue: d.queue, workers: 1, reconcile: d.reconcile}
+	c.Caches.Objects.OnChange(func(k *api.Kind, _, o api.Object) {
+		if o == nil { // maybe the last that a definition waits for
+			if def, ok := c.Caches.Definitions.Get(client.Key{Name: k.GVR().GroupResource().String()}); ok && def.DeletionTimestamp != nil {
+				d.queue.Add(client.KeyOf(def))
+			}
+		}
+	})
+	return newLoop("definitions", d.queue, 1, d.reconcile)
 }
 
 func (d *definitions) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {
@@ -149,8 +155,6 @@ func (d *definitions) setCondition(status *apiextensionsv1.CustomResourceDefinit
 	status.Conditions = append(status.Conditions, c)
 }
 
-var errDefinitionInUse = errors.New("objects remain")
-
 // finish deletes the objects of a deleted definition and then lets it go. New ones are refused from the moment of its deletion on.
 func (d *definitions) finish(ctx context.Context, def *apiextensionsv1.CustomResourceDefinition) error {
 	if !slices.Contains(def.Finalizers, api.CustomResourceDefinitions.DeletionFinalizer) {
@@ -173,8 +177,8 @@ func (d *definitions) finish(ctx context.Context, def *apiextensionsv1.CustomRes
 		if err != nil {
 			return fmt.Errorf("delete objects of %s: %w", def.Name, err)
 		}
-		if left > 0 {
-			return fmt.Errorf("%d of %s: %w", left, def.Name, errDefinitionInUse)
+		if len(left) > 0 {
+			return nil // their going brings us back
 		}
 	}
 	latest, ok := d.Caches.Definitions.Get(client.KeyOf(def))

@@ -41,7 +41,7 @@ func newDeployments(c Config) loop {
 			}
 		}
 	})
-	return loop{name: deploymentController, queue: d.queue, workers: 5, reconcile: d.reconcile}
+	return newLoop(deploymentController, d.queue, 5, d.reconcile)
 }
 
 func (d *deployments) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {

@@ -34,7 +34,7 @@ func newBudgets(c Config) loop {
 	c.Caches.Budgets.OnChange(func(old, o *policyv1.PodDisruptionBudget) { b.queue.Add(client.KeyOf(cmp.Or(o, old))) })
 	follow(c.Caches.Pods, b.podChanged)
 	b.onScale()
-	return loop{name: budgetController, queue: b.queue, workers: 2, reconcile: b.reconcile}
+	return newLoop(budgetController, b.queue, 2, b.reconcile)
 }
 
 // onScale looks again at a namespace's budgets when something in it wants another number of pods.
@@ -129,16 +129,16 @@ func (b *budgets) expected(o *policyv1.PodDisruptionBudget, pods []*corev1.Pod) 
 // scaleOf is the object that says how many pods a controller should have, and how many.
 func (b *budgets) scaleOf(namespace string, ref *metav1.OwnerReference) (uid any, n int, ok bool) {
 	key := client.Key{Namespace: namespace, Name: ref.Name}
-	switch kindOf(*ref) {
-	case api.ReplicationControllers:
+	switch {
+	case isOf(ref, api.ReplicationControllers):
 		if o, is := b.Caches.RCs.Get(key); is && o.UID == ref.UID {
 			return o.UID, int(*orOne(o.Spec.Replicas)), true
 		}
-	case api.StatefulSets:
+	case isOf(ref, api.StatefulSets):
 		if o, is := b.Caches.StatefulSets.Get(key); is && o.UID == ref.UID {
 			return o.UID, int(*orOne(o.Spec.Replicas)), true
 		}
-	case api.ReplicaSets:
+	case isOf(ref, api.ReplicaSets):
 		o, is := b.Caches.ReplicaSets.Get(key)
 		if !is || o.UID != ref.UID {
 			return nil, 0, false

@@ -60,7 +60,7 @@ func newEndpoints(c Config) loop {
 		}
 		e.queue.Add(client.KeyOf(o))
 	})
-	return loop{name: "endpoints", queue: e.queue, workers: 5, reconcile: e.reconcile}
+	return newLoop("endpoints", e.queue, 5, e.reconcile)
 }
 
 // podChanged queues the Services that select p.

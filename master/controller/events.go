@@ -27,7 +27,7 @@ const (
 func newEvents(c Config) loop {
 	e := &events{Config: c, queue: client.NewQueue()}
 	e.queue.Add(client.Key{Name: "events"})
-	return loop{name: "events", queue: e.queue, reconcile: e.reconcile}
+	return newLoop("events", e.queue, 1, e.reconcile)
 }
 
 func (e *events) reconcile(ctx context.Context, _ client.Key) (time.Duration, error) {

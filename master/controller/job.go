@@ -33,7 +33,7 @@ func newJobs(c Config) loop {
 	c.Caches.Jobs.OnChange(func(old, job *batchv1.Job) { j.queue.Add(client.KeyOf(cmp.Or(job, old))) })
 	follow(c.Caches.Pods, wakeOwner(api.Jobs, j.queue.Add,
 		selecting(c.Caches.Jobs, func(job *batchv1.Job) *metav1.LabelSelector { return job.Spec.Selector })))
-	return loop{name: jobController, queue: j.queue, workers: 5, reconcile: j.reconcile}
+	return newLoop(jobController, j.queue, 5, j.reconcile)
 }
 
 func (j *jobs) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {

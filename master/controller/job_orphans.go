@@ -35,7 +35,7 @@ func newJobOrphans(c Config) loop {
 			}
 		}
 	})
-	return loop{name: "job-orphans", queue: o.queue, reconcile: o.reconcile}
+	return newLoop("job-orphans", o.queue, 1, o.reconcile)
 }
 
 // counted reports whether the cache knows a Job that looks after p.

@@ -53,7 +53,9 @@ func newNodeLifecycle(c Config) loop {
 			l.queue.Add(client.Key{Name: p.Spec.NodeName})
 		}
 	})
-	return loop{name: nodeLifecycleName, queue: l.queue, workers: 4, reconcile: l.reconcile, follow: l.follow}
+	loop := newLoop(nodeLifecycleName, l.queue, 4, l.reconcile)
+	loop.follow = l.follow
+	return loop
 }
 
 // follow queues every Node whenever gossip changed its mind about any.

@@ -49,7 +49,7 @@ func newPeers(c Config) loop {
 		add(client.Key{Namespace: metav1.NamespaceSystem, Name: DNSService})
 		add(client.Key{Namespace: metav1.NamespaceSystem, Name: DNSPeersService})
 	})
-	return loop{name: "peers", queue: p.queue, reconcile: p.reconcile}
+	return newLoop("peers", p.queue, 1, p.reconcile)
 }
 
 func (p *peers) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {

@@ -33,7 +33,7 @@ func newClaims(c Config) loop {
 			p.queue.Add(client.Key{Namespace: old.Namespace, Name: name})
 		}
 	})
-	return loop{name: "claims", queue: p.queue, reconcile: p.reconcile}
+	return newLoop("claims", p.queue, 1, p.reconcile)
 }
 
 func (p *claims) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {
@@ -62,7 +62,7 @@ func newVolumes(c Config) loop {
 			p.queue.Add(client.KeyOf(v))
 		}
 	})
-	return loop{name: "volumes", queue: p.queue, reconcile: p.reconcile}
+	return newLoop("volumes", p.queue, 1, p.reconcile)
 }
 
 func (p *volumes) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {

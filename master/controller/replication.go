@@ -32,7 +32,7 @@ func newReplication(c Config, k replicatedKind) loop {
 	r := &replication{Config: c, replicatedKind: k, queue: client.NewQueue()}
 	k.onChange(r.queue.Add)
 	follow(c.Caches.Pods, wakeOwner(k.kind, r.queue.Add, k.adopters))
-	return loop{name: k.controller, queue: r.queue, workers: 5, reconcile: r.reconcile}
+	return newLoop(k.controller, r.queue, 5, r.reconcile)
 }
 
 func (r *replication) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {

@@ -47,7 +47,7 @@ func newRolling(c Config) loop {
 			r.wakeTaker(rc)
 		}
 	})
-	return loop{name: rollingName, queue: r.queue, workers: 2, reconcile: r.reconcile}
+	return newLoop(rollingName, r.queue, 2, r.reconcile)
 }
 
 // wakeTaker wakes those who take over the replicas of an RC; nil is none.

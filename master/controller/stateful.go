@@ -34,7 +34,7 @@ func newStatefulSets(c Config) loop {
 	c.Caches.StatefulSets.OnChange(func(old, o *appsv1.StatefulSet) { s.queue.Add(client.KeyOf(cmp.Or(o, old))) })
 	follow(c.Caches.Pods, wakeOwner(api.StatefulSets, s.queue.Add,
 		selecting(c.Caches.StatefulSets, func(o *appsv1.StatefulSet) *metav1.LabelSelector { return o.Spec.Selector })))
-	return loop{name: statefulController, queue: s.queue, workers: 5, reconcile: s.reconcile}
+	return newLoop(statefulController, s.queue, 5, s.reconcile)
 }
 
 func (s *statefulSets) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {

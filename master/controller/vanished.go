@@ -37,7 +37,7 @@ func newVanished(c Config) loop {
 			v.queue.AddAfter(key, vanishedGrace)
 		}
 	})
-	return loop{name: "vanished-nodes", queue: v.queue, reconcile: v.reconcile}
+	return newLoop("vanished-nodes", v.queue, 1, v.reconcile)
 }
 
 func (v *vanished) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {

@@ -63,7 +63,7 @@ func (r *Registry) bind(ctx context.Context, key client.Key, b *corev1.Binding, 
 func (r *Registry) podKind() (*api.Kind, error) {
 	k, ok := r.Kinds().ByResource(corev1.SchemeGroupVersion.WithResource("pods"))
 	if !ok {
-		return nil, failure(http.StatusNotFound, metav1.StatusReasonNotFound, "the server could not find the requested resource")
+		return nil, notServed()
 	}
 	return k, nil
 }

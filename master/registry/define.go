@@ -64,7 +64,7 @@ func (r *Registry) redefine(f *feed, steps []step, rev store.Rev) error {
 	r.apply.forget(next.feeds)
 	for k, f := range now.feeds {
 		if next.feeds[k] == nil {
-			f.reset(rev, nil) // which ends its watches
+			f.end(rev)
 		}
 	}
 	return nil

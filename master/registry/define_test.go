@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -255,4 +258,57 @@ func TestDefinitionsAreServedFromTheStart(t *testing.T) {
 	if list, err := again.List(t.Context(), boat(t, again, "v1beta1"), client.ListOptions{}); err != nil || len(list.Items) != 1 {
 		t.Errorf("got %v, %v", list, err)
 	}
+}
+
+// TestReadersWaitThroughAChangeOfTheirKind has a get, a list and two watches wait for a revision, which is that of the definition's change.
+func TestReadersWaitThroughAChangeOfTheirKind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := registrytest.New(t)
+		d := define(t, r)
+		k := boat(t, r, "v1")
+		if _, err := r.Create(t.Context(), k, newBoat(k, "b", map[string]any{"hull": "wood"}), client.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		l, err := r.List(t.Context(), k, client.ListOptions{})
+		if err != nil || len(l.Items) != 1 {
+			t.Fatalf("%d boats, %v", len(l.Items), err)
+		}
+		now, err := strconv.Atoi(l.ResourceVersion)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := strconv.Itoa(now + 1)
+		var readers sync.WaitGroup
+		readers.Go(func() {
+			if _, err := r.Get(t.Context(), k, client.Key{Namespace: "default", Name: "b"}, client.GetOptions{ResourceVersion: next}); err != nil {
+				t.Errorf("get: %v", err)
+			}
+		})
+		readers.Go(func() {
+			if l, err := r.List(t.Context(), k, client.ListOptions{ResourceVersion: next}); err != nil || len(l.Items) != 1 {
+				t.Errorf("list: %v, %v", l, err)
+			}
+		})
+		yes := true
+		for _, o := range []client.ListOptions{{}, {ResourceVersion: next, SendInitialEvents: &yes, ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan}} {
+			readers.Go(func() {
+				w, err := r.Watch(t.Context(), k, o)
+				if err != nil {
+					t.Errorf("watch: %v", err)
+					return
+				}
+				defer w.Close()
+				if events, err := w.Next(t.Context()); err != nil || len(events) == 0 || events[0].Object.GetName() != "b" {
+					t.Errorf("watch: %v, %v", events, err)
+				}
+			})
+		}
+		synctest.Wait()
+		d = d.DeepCopy()
+		d.Spec.Versions[1].Schema.OpenAPIV3Schema.Description = "What floats."
+		if _, err := r.Update(t.Context(), api.CustomResourceDefinitions, d, client.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		readers.Wait()
+	})
 }

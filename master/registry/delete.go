@@ -86,7 +86,7 @@ func checkPreconditions(k *api.Kind, old *Entry, p *metav1.Preconditions) error 
 // mark returns the object as a deletion leaves it when something holds it: a grace period or finalizers.
 func (r *Registry) mark(k *api.Kind, old *Entry, o client.DeleteOptions) api.Object {
 	obj := clone(old)
-	if k.Owner { // else nobody would do what is to be waited for
+	if k.Collected() { // else nobody would do what is to be waited for
 		setPropagation(obj, o.Propagation)
 	}
 	if f := k.DeletionFinalizer; f != "" && obj.GetDeletionTimestamp() == nil && !slices.Contains(obj.GetFinalizers(), f) {

@@ -22,6 +22,7 @@ type feed struct {
 	mu      sync.RWMutex
 	rev     store.Rev // of the newest change applied
 	epoch   int       // grows when the feed starts over, which ends its watches
+	ended   bool      // another one took its place: nobody may read from it
 	tree    *btree.BTreeG[*Entry]
 	byNode  map[string]map[client.Key]*Entry // pods only
 	history history
@@ -82,6 +83,15 @@ func (f *feed) reset(rev store.Rev, entries []*Entry) {
 		f.tree.ReplaceOrInsert(e)
 		f.indexLocked(e)
 	}
+}
+
+// end ends the feed and its watches: its kind is served no more, or by another feed.
+func (f *feed) end(rev store.Rev) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = true
+	f.epoch++
+	f.resetLocked(rev)
 }
 
 func (f *feed) indexLocked(e *Entry) {
@@ -241,12 +251,12 @@ func (h *history) since(rev store.Rev) ([]change, bool) {
 	return h.changes[i:len(h.changes):len(h.changes)], true
 }
 
-// get returns one object as it is now, or nil.
-func (f *feed) get(key client.Key) *Entry {
+// get returns one object as it is now, or nil, which says nothing once the feed has ended.
+func (f *feed) get(key client.Key) (e *Entry, alive bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	e, _ := f.tree.Get(&Entry{Key: key})
-	return e
+	e, _ = f.tree.Get(&Entry{Key: key})
+	return e, !f.ended
 }
 
 // snapshotLocked returns the entries of a place in key order.

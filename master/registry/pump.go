@@ -138,7 +138,7 @@ func (r *Registry) stored(k *api.Kind, skey store.Key) (*Entry, error) {
 		return nil, err
 	}
 	_, rest := splitKey(skey)
-	if e := f.get(objectKey(rest)); e != nil && e.Rev == kv.Mod {
+	if e, _ := f.get(objectKey(rest)); e != nil && e.Rev == kv.Mod {
 		return e, nil
 	}
 	e, err := r.decodeEntry(k, skey, kv.Value, kv.Mod)

@@ -44,18 +44,18 @@ func (r *Registry) Get(ctx context.Context, k *api.Kind, key client.Key, o clien
 
 // GetEntry is Get for those who want the encoded forms. It ignores o.Subresource.
 func (r *Registry) GetEntry(ctx context.Context, k *api.Kind, key client.Key, o client.GetOptions) (*Entry, error) {
-	f, err := r.feed(k)
-	if err != nil {
-		return nil, err
-	}
 	if err := r.reach(ctx, o.ResourceVersion); err != nil {
 		return nil, err
 	}
-	e := f.get(key)
-	if e == nil {
-		return nil, notFound(k, key.Name)
+	var e *Entry
+	err := r.reading(k, func(f *feed) (alive bool) {
+		e, alive = f.get(key)
+		return alive
+	})
+	if err == nil && e == nil {
+		err = notFound(k, key.Name)
 	}
-	return e, nil
+	return e, err
 }
 
 // Reach waits until reads here include every write acknowledged before the call.
@@ -135,7 +135,10 @@ func (r *Registry) ListEntries(ctx context.Context, k *api.Kind, o client.ListOp
 		}
 		return r.listAt(f, &sel, rev, "", o.Limit)
 	}
-	items, rev := r.snapshot(f, &sel)
+	items, rev, err := r.snapshot(k, &sel)
+	if err != nil {
+		return nil, err
+	}
 	out := &Entries{Items: items, Rev: rev}
 	if n := int(o.Limit); n > 0 && len(items) > n {
 		out.Items = items[:n:n]
@@ -149,17 +152,20 @@ func (r *Registry) ListEntries(ctx context.Context, k *api.Kind, o client.ListOp
 }
 
 // snapshot returns what matches now, in key order, with the revision that "now" is.
-func (r *Registry) snapshot(f *feed, sel *selection) ([]*Entry, store.Rev) {
-	// Read before the lock: the feed includes at least this, and what it includes beyond is in f.rev.
-	rev := r.applied.get()
-	f.mu.RLock()
-	rev = max(rev, f.rev)
-	items := f.snapshotLocked(sel.place)
-	f.mu.RUnlock()
-	if sel.all() {
-		return items, rev
+func (r *Registry) snapshot(k *api.Kind, sel *selection) (items []*Entry, rev store.Rev, err error) {
+	err = r.reading(k, func(f *feed) (alive bool) {
+		// Read before the lock: the feed includes at least this, and what it includes beyond is in f.rev.
+		rev = r.applied.get()
+		f.mu.RLock()
+		defer f.mu.RUnlock()
+		rev = max(rev, f.rev)
+		items = f.snapshotLocked(sel.place)
+		return !f.ended
+	})
+	if err != nil || sel.all() {
+		return items, rev, err
 	}
-	return slices.DeleteFunc(items, func(e *Entry) bool { return !sel.matches(e) }), rev
+	return slices.DeleteFunc(items, func(e *Entry) bool { return !sel.matches(e) }), rev, nil
 }
 
 // listAt reads a page from the store as it was at rev.
@@ -174,7 +180,7 @@ func (r *Registry) listAt(f *feed, sel *selection, rev store.Rev, from store.Key
 		}
 		for _, kv := range page.KVs {
 			_, rest := splitKey(kv.Key)
-			e := f.get(objectKey(rest))
+			e, _ := f.get(objectKey(rest))
 			if e == nil || e.Rev != kv.Mod {
 				if e, err = r.decodeEntry(f.kind, kv.Key, kv.Value, kv.Mod); err != nil {
 					return nil, internal(err)

@@ -406,18 +406,11 @@ func watchFromTheBeginning(t *testing.T, r *registry.Registry) {
 // TestADeletionWaitsForDependentsOnlyWhereSomebodyTendsThem deletes an object of each way to treat dependents.
 func TestADeletionWaitsForDependentsOnlyWhereSomebodyTendsThem(t *testing.T) {
 	for _, policy := range []metav1.DeletionPropagation{metav1.DeletePropagationForeground, metav1.DeletePropagationOrphan, metav1.DeletePropagationBackground} {
-		for _, k := range []*api.Kind{api.ConfigMaps, api.ReplicationControllers} {
+		for _, k := range []*api.Kind{api.ConfigMaps, api.Events} {
 			r, _ := registrytest.New(t)
 			var obj api.Object = configMap("a")
-			if k == api.ReplicationControllers {
-				labels := map[string]string{"app": "a"}
-				obj = &corev1.ReplicationController{
-					ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "a"},
-					Spec: corev1.ReplicationControllerSpec{Selector: labels, Template: &corev1.PodTemplateSpec{
-						ObjectMeta: metav1.ObjectMeta{Labels: labels},
-						Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "a", Image: "a"}}},
-					}},
-				}
+			if k == api.Events {
+				obj = &corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "a"}, InvolvedObject: corev1.ObjectReference{Namespace: "ns"}}
 			}
 			create(t, r, k, obj)
 			key := client.Key{Namespace: "ns", Name: "a"}
@@ -425,7 +418,7 @@ func TestADeletionWaitsForDependentsOnlyWhereSomebodyTendsThem(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err := r.Get(t.Context(), k, key, client.GetOptions{})
-			waits := k.Owner && policy != metav1.DeletePropagationBackground
+			waits := k == api.ConfigMaps && policy != metav1.DeletePropagationBackground
 			if waits != (err == nil) {
 				t.Errorf("%s deleted with %s: %v", k.Kind, policy, err)
 			}

@@ -1,7 +1,9 @@
 package registry
 
 import (
-	"fmt"
+	"net/http"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"shoal/internal/api"
 )
@@ -41,5 +43,20 @@ func (r *Registry) feed(k *api.Kind) (*feed, error) {
 	if row, ok := s.table.ByResource(k.GVR()); ok {
 		return s.feeds[row], nil
 	}
-	return nil, internal(fmt.Errorf("kind %s is not served", k.GroupVersionKind))
+	return nil, notServed()
+}
+
+func notServed() error {
+	return failure(http.StatusNotFound, metav1.StatusReasonNotFound, "the server could not find the requested resource")
+}
+
+// reading calls read with the feed of a kind. It reports whether the feed was alive meanwhile; if not, it is called again with the one that took
+// its place: definitions change while readers wait.
+func (r *Registry) reading(k *api.Kind, read func(f *feed) (alive bool)) error {
+	for {
+		f, err := r.feed(k)
+		if err != nil || read(f) {
+			return err
+		}
+	}
 }

@@ -58,10 +58,6 @@ func (r *Registry) Watch(ctx context.Context, k *api.Kind, o client.ListOptions)
 // WatchEntries is Watch for those who want the encoded forms. A resourceVersion of "" or "0" begins with the objects
 // that exist as Added.
 func (r *Registry) WatchEntries(ctx context.Context, k *api.Kind, o client.ListOptions) (*Watcher, error) {
-	f, err := r.feed(k)
-	if err != nil {
-		return nil, err
-	}
 	sel, err := newSelection(k, o)
 	if err != nil {
 		return nil, err
@@ -82,25 +78,37 @@ func (r *Registry) WatchEntries(ctx context.Context, k *api.Kind, o client.ListO
 		return nil, fromLog(ctx, err)
 	}
 	w := &Watcher{
-		r: r, feed: f, sel: sel, rev: rev, bookmarks: o.Bookmarks, closed: make(chan struct{}),
+		r: r, sel: sel, rev: rev, bookmarks: o.Bookmarks, closed: make(chan struct{}),
 		endMark: o.SendInitialEvents != nil && *o.SendInitialEvents,
 	}
-	applied := r.applied.get()
+	err = r.reading(k, func(f *feed) (alive bool) { return w.join(f, wantsState) })
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// join has the watch begin in a feed, unless that has ended.
+func (w *Watcher) join(f *feed, wantsState bool) (alive bool) {
+	applied := w.r.applied.get()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	w.epoch = f.epoch
-	w.history = f.joinLocked(sel.place)
+	if f.ended {
+		return false
+	}
+	w.feed, w.epoch = f, f.epoch
+	w.history = f.joinLocked(w.sel.place)
 	if wantsState {
-		w.rev = max(applied, f.rev)
-		for _, e := range f.snapshotLocked(sel.place) {
-			if sel.matches(e) {
+		for _, e := range f.snapshotLocked(w.sel.place) {
+			if w.sel.matches(e) {
 				w.initial = append(w.initial, e)
 			}
 		}
-	} else if rev == 0 {
+	}
+	if wantsState || w.rev == 0 {
 		w.rev = max(applied, f.rev)
 	}
-	return w, nil
+	return true
 }
 
 // Next blocks until there is something to deliver. It is not safe for concurrent use. The errors are those of
