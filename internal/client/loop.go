@@ -15,7 +15,9 @@ import (
 )
 
 // QueueOf holds keys to reconcile, each at most once; a key added while it is worked on is handed out again afterwards.
-type QueueOf[K comparable] = workqueue.TypedRateLimitingInterface[K]
+type QueueOf[K comparable] interface {
+	workqueue.TypedRateLimitingInterface[K]
+}
 
 // Queue is one for objects of one kind, which most loops work on.
 type Queue = QueueOf[Key]

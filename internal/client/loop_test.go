@@ -141,14 +141,16 @@ func TestAPanicEndsOneCallAlone(t *testing.T) {
 		calls := map[string]int{}
 		done := make(chan error, 1)
 		go func() {
-			done <- client.RunLoop(ctx, client.LoopConfig[client.Key]{Queue: queue, Log: slog.New(slog.NewTextHandler(&log, nil)),
+			done <- client.RunLoop(ctx, client.LoopConfig[client.Key]{
+				Queue: queue, Log: slog.New(slog.NewTextHandler(&log, nil)),
 				Reconcile: func(_ context.Context, key client.Key) (time.Duration, error) {
 					calls[key.Name]++
 					if key.Name == "poison" && calls[key.Name] < 3 {
 						panic("cannot bear it")
 					}
 					return 0, nil
-				}})
+				},
+			})
 		}()
 		queue.Add(client.Key{Name: "poison"})
 		queue.Add(client.Key{Name: "other"})
