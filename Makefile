@@ -24,11 +24,13 @@ demo: deps build images ## start three peers in the lab, run the guestbook, sign
 
 test: deps unit cluster e2e ## run every test
 
-unit: ## pure and package tests
-	$(GO) test ./...
+RACING := consensus gossip internal/client internal/testcluster
 
-cluster: ## the tests that race: store, consensus and whole clusters in one process
-	CGO_ENABLED=1 $(GO) test -race ./consensus/... ./gossip/... ./internal/client/... ./internal/testcluster/...
+unit: ## pure and package tests
+	$(GO) test $$($(GO) list ./... | grep -vE '^shoal/($(subst $() ,|,$(RACING)))(/|$$)')
+
+cluster: ## the tests that are run with the race detector: store, consensus, gossip, and whole clusters in one process
+	CGO_ENABLED=1 $(GO) test -race $(addprefix ./,$(addsuffix /...,$(RACING)))
 
 tools: ## the kubectls, the Helm and the etcd that the tests judge by
 	@./.ci/tools

@@ -282,6 +282,9 @@ func electionByLease(t *testing.T, _ *rest.Config, c *kubernetes.Clientset) {
 
 // informerOutlivesPeer cuts the power of the machine that an informer is connected to. The informer's connections find another one.
 func informerOutlivesPeer(t *testing.T, peers []string) {
+	// How long a client waits before it asks whether a silent connection is alive, and for the answer; by default 30 s and 15 s.
+	t.Setenv("HTTP2_READ_IDLE_TIMEOUT_SECONDS", "4")
+	t.Setenv("HTTP2_PING_TIMEOUT_SECONDS", "2")
 	cfg := restConfig(t, peers[0])
 	cfg.ServerName = "kubernetes"
 	var addrs []string

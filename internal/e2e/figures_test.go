@@ -30,12 +30,16 @@ func TestFigures(t *testing.T) {
 	at := clientFor(t, follower)
 
 	t.Run("idle", func(t *testing.T) {
+		const length = 15 * time.Second
+		before := map[string]usage{}
 		for _, p := range labPeers(t) {
-			before := usageOf(t, p)
-			<-time.After(10 * time.Second) // the length of the measurement
+			before[p.Name] = usageOf(t, p)
+		}
+		<-time.After(length)
+		for _, p := range labPeers(t) {
 			after := usageOf(t, p)
 			t.Logf("FIGURES %s idle: %.2f %% of a core, RSS %d MiB (shoal), PSS %d MiB (all of the machine)", p.Name,
-				(after.cpu-before.cpu).Seconds()/10*100, after.rss>>20, after.pss>>20)
+				(after.cpu-before[p.Name].cpu).Seconds()/length.Seconds()*100, after.rss>>20, after.pss>>20)
 		}
 	})
 	t.Run("pod start", func(t *testing.T) {
