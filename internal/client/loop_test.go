@@ -155,11 +155,11 @@ func TestAPanicEndsOneCallAlone(t *testing.T) {
 		queue.Add(client.Key{Name: "poison"})
 		queue.Add(client.Key{Name: "other"})
 		<-time.After(time.Minute)
+		cancel()
+		<-done
 		if calls["poison"] != 3 || calls["other"] != 1 {
 			t.Errorf("calls: %v", calls)
 		}
-		cancel()
-		<-done
 		if n := strings.Count(log.String(), "cannot bear it"); n < 2 || !strings.Contains(log.String(), "key=/poison") && !strings.Contains(log.String(), "key=poison") {
 			t.Errorf("the log: %s", log.String())
 		}
