@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,6 +35,7 @@ type cluster struct {
 	live     *liveness
 	detector client.MutationDetector
 	load     loads
+	master   atomic.Pointer[master.Master] // the newest
 	stop     func()
 }
 
@@ -47,7 +49,12 @@ func inCluster(t *testing.T, n int, f func(c *cluster)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		c := &cluster{T: t, live: newLiveness()}
-		c.Registry, c.log = registrytest.New(t)
+		c.log = registrytest.NewLog()
+		config := registrytest.Config(c.log)
+		config.Charge = func(ctx context.Context, ch *client.Charge) (func(uint64), error) {
+			return c.master.Load().Charge(ctx, ch)
+		}
+		c.Registry = registrytest.Start(t, config)
 		for i := range n {
 			c.addNode(fmt.Sprint("node-", i), "4")
 		}
@@ -79,6 +86,13 @@ func (c *cluster) leadAs(term uint64, by client.Interface, without ...string) {
 		CA: []byte(testCA), EvictionGrace: evictionGrace, AgentGrace: agentGrace, Detector: &c.detector, Usage: c.usage, Without: without,
 		Log: clienttest.Logger(c, slog.DiscardHandler),
 	})
+	c.master.Store(m)
+	c.leadAgain(term)
+}
+
+// leadAgain has the newest Master lead another term.
+func (c *cluster) leadAgain(term uint64) {
+	m := c.master.Load()
 	c.stop = c.background("lead", func(ctx context.Context) error { return m.Lead(ctx, term) })
 }
 

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,6 +18,7 @@ import (
 	"shoal/internal/api"
 	"shoal/internal/client"
 	"shoal/master/controller"
+	"shoal/master/controller/quota"
 	"shoal/master/scheduler"
 )
 
@@ -48,7 +50,13 @@ type Config struct {
 }
 
 // Master leads terms, one after the other.
-type Master struct{ cfg Config }
+type Master struct {
+	cfg Config
+
+	mu     sync.Mutex
+	ledger *quota.Ledger // of the term, nil when this peer does not lead
+	news   chan struct{} // closed and replaced when that changes
+}
 
 // New returns a Master that does nothing until Lead.
 func New(c Config) *Master {
@@ -64,7 +72,7 @@ func New(c Config) *Master {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Master{cfg: c}
+	return &Master{cfg: c, news: make(chan struct{})}
 }
 
 // Lead does the Master's work of one term until ctx, the term's, ends; then it returns nil, after everything it
@@ -89,6 +97,8 @@ func (m *Master) Lead(ctx context.Context, term uint64) error {
 		Namespaces: caches.Namespaces, Budgets: caches.Budgets, Events: events,
 		Now: m.cfg.Clock, Rand: rand.New(rand.NewPCG(term, rand.Uint64())), Log: log,
 	})
+	m.account(controllers.Ledger())
+	defer m.account(nil)
 	g, gctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{caches.Run, controllers.Run, pods.Run, events.Run} {
 		g.Go(func() error { return run(gctx) })

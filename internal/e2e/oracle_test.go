@@ -28,7 +28,9 @@ import (
 func TestOracle(t *testing.T) {
 	c := startLab(t, 3)
 	// As it was where it was recorded: no controller but the API's own wrote to the objects.
-	without := strings.Join(slices.DeleteFunc(config.Controllers(), func(name string) bool { return name == "replication-controller" }), `", "`)
+	without := strings.Join(slices.DeleteFunc(config.Controllers(), func(name string) bool {
+		return name == "replication-controller" || name == "resourcequota-controller"
+	}), `", "`)
 	c.configure(t, "[timeouts]\neviction_grace = \"5m\"\n[master]\nwithout = [\""+without+"\"]\n")
 	cfg := restConfig(t, c.others(master(t))[0])
 	cordonAll(t, cfg) // nothing was scheduled where it was recorded
@@ -40,7 +42,7 @@ func TestOracle(t *testing.T) {
 	var mu sync.Mutex
 	total, same, newer, explained := 0, 0, 0, map[string]int{}
 	var g errgroup.Group
-	g.SetLimit(12) // most of the time somebody waits for a watch to end
+	g.SetLimit(12)                                 // most of the time somebody waits for a watch to end
 	for i, s := range slices.Backward(sequences) { // the longest is near the end
 		g.Go(func() error {
 			return server.Replay(t.Context(), fmt.Sprintf("o-%d", i+1), s, func(r oracle.Result) {

@@ -8,6 +8,7 @@ import (
 	"shoal/consensus"
 	"shoal/gossip"
 	"shoal/internal/api"
+	"shoal/internal/client"
 	"shoal/internal/pki"
 	"shoal/master"
 	"shoal/master/admission"
@@ -101,6 +102,7 @@ func (p *Peer) wireAPI() {
 		Admit: func(ctx context.Context, a *registry.Admission) error {
 			return chain.Admit(ctx, admissionRequest(ctx, a))
 		},
+		Charge: func(ctx context.Context, c *client.Charge) (func(uint64), error) { return p.master.Charge(ctx, c) },
 	})
 	accounts := newAccounts(p)
 	p.authority = newAuthority(p, &accounts.rules)

@@ -71,7 +71,8 @@ func newPeer(c *Cluster, name, dir string, first bool, v *view) *Peer {
 	var chain admission.Chain
 	p.Registry = registry.New(registry.Config{
 		Log: p.Raft, ServiceCIDR: ServiceCIDR, PodCIDR: PodCIDR, Window: c.opt.Window, Now: v.now, Logger: log,
-		Admit: func(ctx context.Context, a *registry.Admission) error { return chain.Admit(ctx, request(ctx, a)) },
+		Admit:  func(ctx context.Context, a *registry.Admission) error { return chain.Admit(ctx, request(ctx, a)) },
+		Charge: func(ctx context.Context, c *client.Charge) (func(uint64), error) { return p.master.Charge(ctx, c) },
 	})
 	chain = admission.New(admission.Config{Reader: p.Registry, EvictionGrace: grace})
 	p.master = master.New(master.Config{

@@ -16,6 +16,7 @@ import (
 
 	"shoal/internal/api"
 	"shoal/internal/client"
+	"shoal/master/controller/quota"
 )
 
 // Liveness tells what gossip believes of a Node's machine. It is safe for concurrent use.
@@ -46,9 +47,13 @@ type Config struct {
 
 // Set is every controller.
 type Set struct {
-	cfg   Config
-	loops []loop
+	cfg    Config
+	loops  []loop
+	ledger *quota.Ledger
 }
+
+// Ledger is what charges the writes of this term for what they take of their namespaces' quotas.
+func (s *Set) Ledger() *quota.Ledger { return s.ledger }
 
 // loop is the one shape of a controller.
 type loop struct {
@@ -78,7 +83,9 @@ func New(c Config) *Set {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	quotas, ledger := newQuotas(c) // first: who waits for room finds it counted
 	loops := []loop{
+		quotas,
 		newReplication(c, replicationControllers(c)),
 		newReplication(c, replicaSets(c)),
 		newRolling(c),
@@ -110,12 +117,19 @@ func New(c Config) *Set {
 		}
 		return without
 	})
-	return &Set{cfg: c, loops: loops}
+	return &Set{cfg: c, loops: loops, ledger: ledger}
 }
 
 // Run works until ctx ends. The caches must be run beside it.
 func (s *Set) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		if err := s.cfg.Caches.Objects.WaitSettled(ctx); err != nil {
+			return err
+		}
+		s.ledger.Ready(ctx)
+		return nil
+	})
 	for _, l := range s.loops {
 		g.Go(func() error { return l.run(ctx, s.cfg) })
 		if l.follow != nil {
@@ -154,11 +168,13 @@ func (w *written) note(rev string) {
 	w.rev = max(w.rev, n)
 }
 
-// shown blocks until c shows everything noted.
-func (w *written) shown(ctx context.Context, c interface {
+// shows is a cache that can be waited for.
+type shows interface {
 	WaitFor(ctx context.Context, rev string) error
-},
-) error {
+}
+
+// shown blocks until c shows everything noted.
+func (w *written) shown(ctx context.Context, c shows) error {
 	w.mu.Lock()
 	rev := w.rev
 	w.mu.Unlock()

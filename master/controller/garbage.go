@@ -89,7 +89,7 @@ func (g *garbage) wakeWaiting(o api.Object) {
 // settled looks once more at what objects of a kind own: some may have gone unseen. And at who waited for it to be known.
 func (g *garbage) settled(k *api.Kind) {
 	for _, all := range g.Caches.Objects.all() {
-		for _, o := range all.list() {
+		for _, o := range all.list("") {
 			if holds(o) || slices.ContainsFunc(o.GetOwnerReferences(), func(r metav1.OwnerReference) bool { return ownerKind(r) == k.GroupKind() }) {
 				g.add(all.kind, o)
 			}

@@ -35,7 +35,7 @@ type kindObjects struct {
 	cached
 	kind    *api.Kind
 	get     func(client.Key) (api.Object, bool)
-	list    func() []api.Object
+	list    func(namespace string) []api.Object // of all, when it is empty
 	ownedBy func(types.UID) []api.Object
 
 	run        func(context.Context) error // nil: somebody else does
@@ -44,7 +44,7 @@ type kindObjects struct {
 }
 
 type cached interface {
-	WaitFor(ctx context.Context, rev string) error
+	shows
 	Synced() <-chan struct{}
 }
 
@@ -101,7 +101,7 @@ func objectsIn[T api.Object](o *Objects, k *api.Kind, cache *client.Cache[T]) *k
 	return &kindObjects{
 		kind: k, cached: cache,
 		get:     func(key client.Key) (api.Object, bool) { return cache.Get(key) },
-		list:    func() []api.Object { return objects(cache.List("", nil)) },
+		list:    func(namespace string) []api.Object { return objects(cache.List(namespace, nil)) },
 		ownedBy: func(uid types.UID) []api.Object { return objects(cache.ByIndex(byOwner, string(uid))) },
 	}
 }
@@ -135,6 +135,35 @@ func (o *Objects) isPast(gk schema.GroupKind) bool {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
 	return o.past[gk]
+}
+
+// Each implements quota.Objects.
+func (o *Objects) Each(namespace string, f func(*api.Kind, api.Object)) {
+	for _, k := range o.all() {
+		if k.kind.Namespaced {
+			for _, one := range k.list(namespace) {
+				f(k.kind, one)
+			}
+		}
+	}
+}
+
+// WaitFor implements quota.Objects.
+func (o *Objects) WaitFor(ctx context.Context, k *api.Kind, rev string) error {
+	return o.of(k.GroupKind()).WaitFor(ctx, rev)
+}
+
+// WaitSettled blocks until the objects of all kinds are known that were defined when the term began.
+func (o *Objects) WaitSettled(ctx context.Context) error {
+	if err := o.WaitSynced(ctx); err != nil {
+		return err
+	}
+	for _, k := range o.all() {
+		if err := client.WaitSynced(ctx, k); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (o *Objects) all() []*kindObjects {

@@ -90,7 +90,7 @@ func createPod(ctx context.Context, c Config, controller string, owner api.Objec
 }
 
 // updateStatus writes what set changes in a copy of o, through its status, and returns when the cache shows it. Nothing changed, nothing is written.
-func updateStatus[T api.Object](ctx context.Context, c Config, k *api.Kind, cache *client.Cache[T], o T, set func(T)) error {
+func updateStatus[T api.Object](ctx context.Context, c Config, k *api.Kind, cache shows, o T, set func(T)) error {
 	changed := o.DeepCopyObject().(T)
 	set(changed)
 	if equality.Semantic.DeepEqual(o, changed) {

@@ -146,6 +146,11 @@ var errNameTaken = errors.New("name is taken")
 func (r *Registry) insert(ctx context.Context, k *api.Kind, obj api.Object, dryRun bool) (*Entry, error) {
 	key := keyFor(k, obj)
 	skey := keyOf(k, key)
+	fee, err := r.charge(ctx, k, key, nil, obj)
+	if err != nil {
+		return nil, err
+	}
+	defer fee.over()
 	for range attempts {
 		undo, err := r.allocate(k, obj, nil)
 		if err != nil {
@@ -164,7 +169,7 @@ func (r *Registry) insert(ctx context.Context, k *api.Kind, obj api.Object, dryR
 			Ops:      []store.Op{{Key: skey, Value: value}},
 		}
 		claim(&t, claims, nil, skey)
-		res, err := r.proposeObject(ctx, k, t)
+		res, err := r.proposeCharged(ctx, k, t, fee)
 		switch {
 		case err != nil:
 			return nil, err

@@ -50,6 +50,8 @@ type Config struct {
 	NodePortMin, NodePortMax int32
 	// Admit decides on every write of an object, in-process or not, before it is validated. Nil admits all.
 	Admit Admit
+	// Charge keeps namespaces to their quotas. Nil: they are not kept.
+	Charge client.Charging
 	// Transform changes values on their way to and from the store (encryption). Nil stores them as they are.
 	Transform Transformer
 	// Window is how many changes of a kind are kept decoded for watchers, and WindowBytes how many bytes of stored objects those

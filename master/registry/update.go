@@ -200,13 +200,20 @@ func (r *Registry) tryUpdate(ctx context.Context, u updating, skey store.Key, ol
 	if err != nil {
 		return nil, false, err
 	}
+	var fee *toll
+	if u.sub != "status" && u.sub != "binding" { // which take nothing
+		if fee, err = r.charge(ctx, u.kind, u.key, old.Object, obj); err != nil {
+			return nil, false, err
+		}
+		defer fee.over()
+	}
 	t := store.Txn{
 		Compares: []store.Compare{{Key: skey, Mod: old.Rev}},
 		Ops:      []store.Op{{Key: skey, Value: value}},
 	}
 	claims, had := claimsOf(obj), claimsOf(old.Object)
 	claim(&t, claims, had, skey)
-	res, err := r.proposeObject(ctx, u.kind, t)
+	res, err := r.proposeCharged(ctx, u.kind, t, fee)
 	switch {
 	case err != nil:
 		return nil, false, err
