@@ -98,11 +98,13 @@ func New(c Config) Chain {
 		serviceAccount{c.Reader},
 		runtimeClass{c.Reader},
 		priority{c.Reader},
+		limitDefaults{c.Reader},
 		tolerations{seconds(c.EvictionGrace)},
 		nodeTaint{},
 		storageInUse{},
 		// These only refuse.
 		namespaceLifecycle{c.Reader},
+		limitBounds{c.Reader},
 	}
 	if c.NodeRestriction != nil {
 		chain = append(chain, c.NodeRestriction)
