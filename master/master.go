@@ -44,6 +44,7 @@ type Config struct {
 	// Without names controllers that do not run, because somebody else does their work.
 	Without []string
 	Clock   func() time.Time // time.Now when nil
+	Metrics *client.LoopMetrics
 	Log     *slog.Logger
 	// Detector, when set, watches the objects in the caches for changes; for tests.
 	Detector *client.MutationDetector
@@ -90,7 +91,7 @@ func (m *Master) Lead(ctx context.Context, term uint64) error {
 	events := client.NewRecorder(client.RecorderConfig{Client: m.cfg.Client, Component: "shoal", Now: m.cfg.Clock, Log: log})
 	controllers := controller.New(controller.Config{
 		Client: m.cfg.Client, Caches: caches, Events: events, Liveness: m.cfg.Liveness, Now: m.cfg.Clock, Log: log,
-		EvictionGrace: m.cfg.EvictionGrace, AgentGrace: m.cfg.AgentGrace, CA: m.cfg.CA, Usage: m.cfg.Usage, Without: m.cfg.Without,
+		EvictionGrace: m.cfg.EvictionGrace, AgentGrace: m.cfg.AgentGrace, CA: m.cfg.CA, Usage: m.cfg.Usage, Without: m.cfg.Without, Metrics: m.cfg.Metrics,
 	})
 	pods := scheduler.New(scheduler.Config{
 		Client: m.cfg.Client, Pods: caches.Pods, Nodes: caches.Nodes, Services: caches.Services,

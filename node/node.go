@@ -53,6 +53,7 @@ type Config struct {
 	Authorizer server.Authorizer
 	Now        func() time.Time // time.Now when nil
 	Log        *slog.Logger
+	Metrics    *client.LoopMetrics // nil counts nothing
 	// Detector is given to every cache; for tests.
 	Detector *client.MutationDetector
 }

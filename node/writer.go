@@ -47,7 +47,7 @@ func (w *writer) Run(ctx context.Context) error {
 		queue.Add(key)
 	}
 	w.mu.Unlock()
-	return client.RunLoop(ctx, client.LoopConfig[client.Key]{Name: "pod-status", Queue: queue, Workers: 8, Log: w.n.log, Reconcile: w.write})
+	return client.RunLoop(ctx, client.LoopConfig[client.Key]{Name: "pod-status", Queue: queue, Workers: 8, Log: w.n.log, Metrics: w.n.cfg.Metrics, Reconcile: w.write})
 }
 
 // newest returns the newest known status of p.

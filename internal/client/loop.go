@@ -50,6 +50,7 @@ type LoopConfig[K comparable] struct {
 	Queue   QueueOf[K]
 	Workers int // zero means one
 	Log     *slog.Logger
+	Metrics *LoopMetrics
 	// Reconcile brings the world closer to what is wanted of key. It is never called for one key by two workers at
 	// once. An error puts the key back with backoff, and so does a panic; a positive requeueAfter calls it again then.
 	Reconcile func(ctx context.Context, key K) (requeueAfter time.Duration, err error)
@@ -63,10 +64,12 @@ func RunLoop[K comparable](ctx context.Context, c LoopConfig[K]) error {
 	}
 	stop := context.AfterFunc(ctx, c.Queue.ShutDown)
 	defer stop()
+	series := c.Metrics.begin(c.Name, func() float64 { return float64(c.Queue.Len()) })
+	defer series.end()
 	var g errgroup.Group
 	for range max(c.Workers, 1) {
 		g.Go(func() error {
-			for c.work(ctx) {
+			for c.work(ctx, series) {
 			}
 			return nil
 		})
@@ -76,7 +79,7 @@ func RunLoop[K comparable](ctx context.Context, c LoopConfig[K]) error {
 }
 
 // work handles one key and reports whether there may be another.
-func (c *LoopConfig[K]) work(ctx context.Context) bool {
+func (c *LoopConfig[K]) work(ctx context.Context, series *loopSeries) bool {
 	key, shutdown := c.Queue.Get()
 	if shutdown {
 		return false
@@ -87,6 +90,7 @@ func (c *LoopConfig[K]) work(ctx context.Context) bool {
 	}
 	start := time.Now()
 	after, err := c.reconcile(ctx, key)
+	series.worked(start, err != nil && ctx.Err() == nil, errors.Is(err, errPanicked))
 	c.Log.Debug("reconciled", "controller", c.Name, "key", fmt.Sprint(key), "took", time.Since(start), "err", err)
 	switch {
 	case ctx.Err() != nil:
@@ -105,6 +109,8 @@ func (c *LoopConfig[K]) work(ctx context.Context) bool {
 	return true
 }
 
+var errPanicked = errors.New("panic")
+
 // Panicked is what a loop logs of a call that panicked.
 const Panicked = "reconcile panicked, will retry"
 
@@ -113,7 +119,7 @@ func (c *LoopConfig[K]) reconcile(ctx context.Context, key K) (after time.Durati
 	defer func() {
 		if p := recover(); p != nil {
 			c.Log.Error(Panicked, "controller", c.Name, "key", fmt.Sprint(key), "panic", p, "stack", string(debug.Stack()))
-			after, err = 0, fmt.Errorf("panic: %v", p)
+			after, err = 0, fmt.Errorf("%w: %v", errPanicked, p)
 		}
 	}()
 	return c.Reconcile(ctx, key)

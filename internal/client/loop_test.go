@@ -138,11 +138,12 @@ func TestAPanicEndsOneCallAlone(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		queue := client.NewQueue()
 		var log bytes.Buffer
+		figures := client.NewLoopMetrics()
 		calls := map[string]int{}
 		done := make(chan error, 1)
 		go func() {
 			done <- client.RunLoop(ctx, client.LoopConfig[client.Key]{
-				Queue: queue, Log: slog.New(slog.NewTextHandler(&log, nil)),
+				Name: "tests", Queue: queue, Log: slog.New(slog.NewTextHandler(&log, nil)), Metrics: figures,
 				Reconcile: func(_ context.Context, key client.Key) (time.Duration, error) {
 					calls[key.Name]++
 					if key.Name == "poison" && calls[key.Name] < 3 {
@@ -155,8 +156,19 @@ func TestAPanicEndsOneCallAlone(t *testing.T) {
 		queue.Add(client.Key{Name: "poison"})
 		queue.Add(client.Key{Name: "other"})
 		<-time.After(time.Minute)
+		var during, after bytes.Buffer
+		figures.WritePrometheus(&during)
 		cancel()
 		<-done
+		figures.WritePrometheus(&after)
+		for _, want := range []string{`workqueue_depth{name="tests"} 0`, `workqueue_retries_total{name="tests"} 2`, `shoal_reconcile_panics_total{name="tests"} 2`, `workqueue_work_duration_seconds_count{name="tests"} 4`} {
+			if !strings.Contains(during.String(), want) {
+				t.Errorf("the figures lack %s:\n%s", want, during.String())
+			}
+		}
+		if strings.Contains(after.String(), "workqueue_depth") || !strings.Contains(after.String(), "workqueue_retries_total") {
+			t.Errorf("the figures of a loop that has ended:\n%s", after.String())
+		}
 		if calls["poison"] != 3 || calls["other"] != 1 {
 			t.Errorf("calls: %v", calls)
 		}

@@ -59,4 +59,5 @@ func (p *Peer) writeMetrics(w io.Writer) {
 		peers[fmt.Sprintf("state=%q", state)] = float64(count[state])
 	}
 	masterapi.WriteGauge(w, "shoal_peers", peers)
+	p.loops.WritePrometheus(w)
 }

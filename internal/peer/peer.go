@@ -18,6 +18,7 @@ import (
 	"shoal/consensus"
 	"shoal/gossip"
 	"shoal/internal/api"
+	"shoal/internal/client"
 	"shoal/internal/config"
 	"shoal/internal/pki"
 	"shoal/master"
@@ -55,13 +56,14 @@ type Peer struct {
 	registry  *registry.Registry
 	authority *authority
 	master    *master.Master
+	loops     *client.LoopMetrics
 	machine   *machine
 	api       http.Handler
 }
 
 // New returns a peer that has done nothing yet.
 func New(c Config) *Peer {
-	return &Peer{cfg: c.Config, version: c.Version, program: c.Program, log: c.Log, now: time.Now, front: &front{}, wired: func() {}}
+	return &Peer{cfg: c.Config, version: c.Version, program: c.Program, log: c.Log, now: time.Now, front: &front{}, wired: func() {}, loops: client.NewLoopMetrics()}
 }
 
 // Run starts the peer and blocks until ctx ends or a role fails for good. Pods run on when it returns.

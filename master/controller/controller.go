@@ -34,6 +34,7 @@ type Config struct {
 	Liveness Liveness
 	Now      func() time.Time // time.Now when nil
 	Log      *slog.Logger     // nil discards
+	Metrics  *client.LoopMetrics
 	// CA is what the API's certificates are signed by, in PEM; every namespace gets it. Nil: none does.
 	CA []byte
 	// EvictionGrace is how long a pod without tolerations of its own stays on a Node whose machine is gone, and
@@ -73,7 +74,7 @@ func newLoop[K comparable](name string, queue client.QueueOf[K], workers int, re
 				queue.ShutDown()
 				return err
 			}
-			return client.RunLoop(ctx, client.LoopConfig[K]{Name: name, Queue: queue, Workers: workers, Reconcile: reconcile, Log: c.Log})
+			return client.RunLoop(ctx, client.LoopConfig[K]{Name: name, Queue: queue, Workers: workers, Reconcile: reconcile, Log: c.Log, Metrics: c.Metrics})
 		},
 	}
 }
