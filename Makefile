@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: build deps images tools before faults faults-of-swarm chaos loss scale compare demo test unit cluster e2e bench fuzz lint install clean help
+.PHONY: build deps images tools before faults faults-of-swarm scaling-beside-swarm chaos loss scale compare demo test unit cluster e2e bench fuzz lint install clean help
 
 build: ## build bin/shoal
 	@mkdir -p bin
@@ -49,6 +49,12 @@ faults: build images ## the six faults, FAULT_RUNS (10) times each, with figures
 faults-of-swarm: images ## the same six faults done to the leader of a Docker Swarm, FAULT_RUNS times each; some ten minutes a round (needs root)
 	@./.ci/tools dockerd
 	SHOAL_FAULT_RUNS=$(FAULT_RUNS) $(GO) test -tags e2e -count=1 -timeout 4h -v -run '^TestFaultsOfSwarm$$' ./internal/e2e/ | tee build/faults-of-swarm.log | grep -aE 'FIGURES|^(---|ok|FAIL|PASS)'
+
+SCALING_RUNS ?= 5
+
+scaling-beside-swarm: build images ## 0 to 50 replicas and back, and ten replaced, beside Docker Swarm, SCALING_RUNS (5) times each (needs root)
+	@./.ci/tools dockerd
+	SHOAL_SCALING_RUNS=$(SCALING_RUNS) $(GO) test -tags e2e -count=1 -timeout 1h -v -run '^TestScalingBesideSwarm$$' ./internal/e2e/ | tee build/scaling.log | grep -aE 'FIGURES|^(---|ok|FAIL|PASS)'
 
 chaos: build images ## for CHAOS_TIME (10m): histories of calls under faults, a fifth of it in one process and seven tenths through the API, and workloads that must converge; from the seed CHAOS_SEED (1) on; all that is said is in build/chaos.log (needs root)
 	@mkdir -p build

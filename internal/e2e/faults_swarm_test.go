@@ -67,6 +67,20 @@ func TestFaultsOfSwarm(t *testing.T) {
 	if _, missing := os.Stat(dockerd); err != nil || missing != nil {
 		t.Skip("only a comparison: make faults-of-swarm runs it")
 	}
+	s := startSwarm(t, dockerd)
+	for _, f := range swarmFaults {
+		t.Run(f.name, func(t *testing.T) {
+			var all []cost
+			for run := range runs {
+				all = append(all, f.suffer(t, s, run))
+			}
+			report(t, "swarm "+f.name, all)
+		})
+	}
+}
+
+// startSwarm runs a swarm of three machines that have the probe's image, until the test ends.
+func startSwarm(t *testing.T, dockerd string) *swarm.Swarm {
 	dir, err := os.MkdirTemp("/var/lib", "shoal-swarm-")
 	must(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
@@ -78,15 +92,7 @@ func TestFaultsOfSwarm(t *testing.T) {
 	}
 	must(t, err)
 	must(t, s.Load(ctx, filepath.Join(repo(), "build/images/probe.tar")))
-	for _, f := range swarmFaults {
-		t.Run(f.name, func(t *testing.T) {
-			var all []cost
-			for run := range runs {
-				all = append(all, f.suffer(t, s, run))
-			}
-			report(t, "swarm "+f.name, all)
-		})
-	}
+	return s
 }
 
 // suffer runs one fault against the leader's machine.

@@ -193,19 +193,7 @@ func (s *Swarm) Remove(ctx context.Context, name string) error {
 	if err := at.call(ctx, "DELETE", "/services/"+name, nil, nil); err != nil {
 		return err
 	}
-	return until(ctx, 50*time.Millisecond, func(ctx context.Context) error {
-		for _, m := range s.Machines {
-			var left []struct{ ID string }
-			filter := url.QueryEscape(fmt.Sprintf(`{"label":["com.docker.swarm.service.name=%s"]}`, name))
-			if err := m.call(ctx, "GET", "/containers/json?filters="+filter, nil, &left); err != nil {
-				return err
-			}
-			if len(left) > 0 {
-				return fmt.Errorf("%d replicas of %s run on %s", len(left), name, m.Name)
-			}
-		}
-		return nil
-	})
+	return s.AwaitNone(ctx, name)
 }
 
 // Running returns how many replicas of a service run, not counting those on a machine.
@@ -281,4 +269,78 @@ func unframe(b []byte) string {
 		text, b = append(text, b[8:8+n]...), b[8+n:]
 	}
 	return string(text)
+}
+
+// change writes another spec of a service.
+func (s *Swarm) change(ctx context.Context, name string, edit func(spec object)) error {
+	at := s.Machines[0]
+	var is struct {
+		Version struct{ Index uint64 }
+		Spec    object
+	}
+	if err := at.call(ctx, "GET", "/services/"+name, nil, &is); err != nil {
+		return err
+	}
+	edit(is.Spec)
+	return at.call(ctx, "POST", fmt.Sprintf("/services/%s/update?version=%d", name, is.Version.Index), is.Spec, nil)
+}
+
+// Scale asks for another number of replicas.
+func (s *Swarm) Scale(ctx context.Context, name string, replicas int) error {
+	return s.change(ctx, name, func(spec object) { spec["Mode"] = object{"Replicated": object{"Replicas": replicas}} })
+}
+
+// Roll has all replicas replaced, so many at a time, the new one first; round must grow from one to the next.
+func (s *Swarm) Roll(ctx context.Context, name string, round, parallel int) error {
+	return s.change(ctx, name, func(spec object) {
+		spec["UpdateConfig"] = object{"Parallelism": parallel, "Order": "start-first"}
+		if template, ok := spec["TaskTemplate"].(object); ok {
+			template["ForceUpdate"] = round
+		}
+	})
+}
+
+// AwaitRound returns when so many replicas of a round run, and no container of another is left on any machine.
+func (s *Swarm) AwaitRound(ctx context.Context, name string, round, replicas int) error {
+	return until(ctx, 50*time.Millisecond, func(ctx context.Context) error {
+		var tasks []struct {
+			DesiredState string
+			Spec         struct{ ForceUpdate int }
+			Status       struct{ State string }
+		}
+		filter := url.QueryEscape(fmt.Sprintf(`{"service":[%q]}`, name))
+		if err := s.Machines[0].call(ctx, "GET", "/tasks?filters="+filter, nil, &tasks); err != nil {
+			return err
+		}
+		now, other := 0, 0
+		for _, t := range tasks {
+			switch running := t.Status.State == "running"; {
+			case running && t.Spec.ForceUpdate == round && t.DesiredState == "running":
+				now++
+			case running:
+				other++
+			}
+		}
+		if now != replicas || other > 0 {
+			return fmt.Errorf("%d of %d replicas of %s are new, %d old ones run", now, replicas, name, other)
+		}
+		return nil
+	})
+}
+
+// AwaitNone returns when no container of a service is left on any machine.
+func (s *Swarm) AwaitNone(ctx context.Context, name string) error {
+	return until(ctx, 50*time.Millisecond, func(ctx context.Context) error {
+		for _, m := range s.Machines {
+			var left []struct{ ID string }
+			filter := url.QueryEscape(fmt.Sprintf(`{"label":["com.docker.swarm.service.name=%s"]}`, name))
+			if err := m.call(ctx, "GET", "/containers/json?filters="+filter, nil, &left); err != nil {
+				return err
+			}
+			if len(left) > 0 {
+				return fmt.Errorf("%d replicas of %s run on %s", len(left), name, m.Name)
+			}
+		}
+		return nil
+	})
 }
