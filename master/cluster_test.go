@@ -35,6 +35,7 @@ type cluster struct {
 	live     *liveness
 	detector client.MutationDetector
 	load     loads
+	balanced bool                          // the Masters to come rebalance
 	master   atomic.Pointer[master.Master] // the newest
 	stop     func()
 }
@@ -83,7 +84,7 @@ func (c *cluster) leadAs(term uint64, by client.Interface, without ...string) {
 	c.Helper()
 	m := master.New(master.Config{
 		Client: by, Liveness: c.live, PodCIDR: registrytest.PodCIDR, ServiceCIDR: registrytest.ServiceCIDR,
-		CA: []byte(testCA), EvictionGrace: evictionGrace, AgentGrace: agentGrace, Detector: &c.detector, Usage: c.usage, Without: without,
+		CA: []byte(testCA), EvictionGrace: evictionGrace, AgentGrace: agentGrace, Detector: &c.detector, Usage: c.usage, Without: without, Rebalance: c.balanced,
 		Log: clienttest.Logger(c, slog.DiscardHandler),
 	})
 	c.master.Store(m)

@@ -41,6 +41,8 @@ type Config struct {
 	AgentGrace time.Duration
 	// Usage asks the peer of a node what its machine and pods use, which takes about half a second. Nil: nobody can be asked.
 	Usage func(ctx context.Context, node string) (*api.Usage, error)
+	// Rebalance has running pods moved to machines that have come back.
+	Rebalance bool
 	// Without names controllers that do not run, because somebody else does their work.
 	Without []string
 	Clock   func() time.Time // time.Now when nil
@@ -96,7 +98,7 @@ func (m *Master) Lead(ctx context.Context, term uint64) error {
 	pods := scheduler.New(scheduler.Config{
 		Client: m.cfg.Client, Pods: caches.Pods, Nodes: caches.Nodes, Services: caches.Services,
 		Namespaces: caches.Namespaces, Budgets: caches.Budgets, Events: events,
-		Now: m.cfg.Clock, Rand: rand.New(rand.NewPCG(term, rand.Uint64())), Log: log,
+		Now: m.cfg.Clock, Rand: rand.New(rand.NewPCG(term, rand.Uint64())), Log: log, Rebalance: m.cfg.Rebalance,
 	})
 	m.account(controllers.Ledger())
 	defer m.account(nil)

@@ -42,6 +42,12 @@ func IsPodReady(p *corev1.Pod) bool {
 	return c != nil && c.Status == corev1.ConditionTrue
 }
 
+// IsPodDisrupted reports whether p is to be replaced before it goes.
+func IsPodDisrupted(p *corev1.Pod) bool {
+	c := PodCondition(p, corev1.DisruptionTarget)
+	return c != nil && c.Status == corev1.ConditionTrue
+}
+
 // IsPodTerminal reports whether the pod has ended and will not run again.
 func IsPodTerminal(p *corev1.Pod) bool {
 	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed

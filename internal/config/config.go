@@ -76,7 +76,8 @@ type Runtime struct {
 
 // Master is what this peer does when it is Master. It should be the same on every peer.
 type Master struct {
-	Without []string `toml:"without"` // controllers that do not run, of those named in Controllers
+	Without   []string `toml:"without"`   // controllers that do not run, of those named in Controllers
+	Rebalance bool     `toml:"rebalance"` // running pods are moved to machines that have come back
 }
 
 // Controllers are those that a cluster may do without, because somebody else does their work, by Kubernetes' names.

@@ -49,6 +49,7 @@ func TestLoadNamesFileLineKeyAndRemedy(t *testing.T) {
 		{"after a multi-line string", "name = \"\"\"\na\"\"\"\n\nfoo = 1\n", []string{"c.toml:4: foo"}},
 		{"syntax", "zone = \"a\"\njoin = [\n", []string{"c.toml:"}},
 		{"wrong type", "\n\nbootstrap_expect = \"3\"\n", []string{"c.toml:3: bootstrap_expect"}},
+		{"text for a switch", "[master]\nrebalance = \"yes\"\n", []string{`c.toml:2: master.rebalance must be true or false, without quotes`}},
 		{"number for a list", "\njoin = 3\n", []string{`c.toml:2: join must be a list`}},
 		{"bare number for a duration", "[timeouts]\neviction_grace = 3\n", []string{"c.toml:2: timeouts.eviction_grace must be text with a unit"}},
 		{"bad duration", "[timeouts]\neviction_grace = \"3 parsecs\"\n", []string{"c.toml:2: timeouts.eviction_grace"}},

@@ -107,6 +107,8 @@ func written(t reflect.Type) (kind, words string) {
 		return "String", `text with a unit, such as "3s" or "200ms"`
 	}
 	switch t.Kind() {
+	case reflect.Bool:
+		return "Bool", "true or false, without quotes"
 	case reflect.Int:
 		return "Integer", "a whole number, without quotes"
 	case reflect.Slice:

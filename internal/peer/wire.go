@@ -47,7 +47,7 @@ func (p *Peer) wire(ctx context.Context) error {
 		Client: p.registry, Liveness: liveness{p}, PodCIDR: netip.MustParsePrefix(p.cfg.Network.PodCIDR),
 		ServiceCIDR: netip.MustParsePrefix(p.cfg.Network.ServiceCIDR), Domain: p.cfg.Network.Domain,
 		CA: p.id.CAPEM(), EvictionGrace: p.cfg.Timeouts.EvictionGrace, AgentGrace: p.cfg.Timeouts.AgentGrace, Clock: p.now, Log: p.log,
-		Without: p.cfg.Master.Without, Usage: p.usage, Metrics: p.loops,
+		Without: p.cfg.Master.Without, Usage: p.usage, Metrics: p.loops, Rebalance: p.cfg.Master.Rebalance,
 	})
 	machine, err := newMachine(ctx, p)
 	if err != nil {

@@ -73,7 +73,7 @@ func (l *nodeLifecycle) evictPod(ctx context.Context, p *corev1.Pod, now time.Ti
 }
 
 func (l *nodeLifecycle) markDisrupted(ctx context.Context, p *corev1.Pod, now time.Time, w *written) error {
-	if podDisrupted(p) || p.DeletionTimestamp != nil {
+	if api.IsPodDisrupted(p) || p.DeletionTimestamp != nil {
 		return nil
 	}
 	p = p.DeepCopy()

@@ -51,7 +51,7 @@ func newJobPlan(job *batchv1.Job, pods []*corev1.Pod, now time.Time) *jobPlan {
 			p.finished = append(p.finished, pod)
 		case pod.DeletionTimestamp != nil:
 			p.ending = append(p.ending, pod)
-		case podDisrupted(pod):
+		case api.IsPodDisrupted(pod):
 			p.evict = append(p.evict, pod)
 		default:
 			p.active = append(p.active, pod)

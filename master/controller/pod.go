@@ -22,12 +22,6 @@ func availableIn(p *corev1.Pod, minReady time.Duration, now time.Time) (d time.D
 	return max(0, c.LastTransitionTime.Add(minReady).Sub(now)), true
 }
 
-// podDisrupted reports whether p is to be replaced before it goes.
-func podDisrupted(p *corev1.Pod) bool {
-	c := api.PodCondition(p, corev1.DisruptionTarget)
-	return c != nil && c.Status == corev1.ConditionTrue
-}
-
 // rankForDeletion orders pods so that the first is the one least missed, as Kubernetes does: unassigned, pending, not
 // ready, cheap by annotation, sharing its node with more of the others, ready for a shorter time, restarted more
 // often, younger. Other than there, a pod shares its node only with those that stay longer, so that however many go,

@@ -75,7 +75,7 @@ func plan(want int, active, related []*corev1.Pod) (create int, remove []*corev1
 	var keep, marked []*corev1.Pod
 	ready, related := 0, slices.Concat(active, related)
 	for _, p := range active {
-		if podDisrupted(p) {
+		if api.IsPodDisrupted(p) {
 			marked = append(marked, p)
 			continue
 		}

@@ -108,7 +108,7 @@ func (r *rolling) renew(ctx context.Context, rc *corev1.ReplicationController, u
 			if ours {
 				pardon = append(pardon, p)
 			}
-		case podDisrupted(p):
+		case api.IsPodDisrupted(p):
 			marked++
 		case !api.IsPodReady(p):
 			mark = append(mark, p) // nobody misses it

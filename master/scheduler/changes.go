@@ -25,6 +25,9 @@ func (s *Scheduler) nodeChanged(old, o *corev1.Node) {
 		return
 	}
 	n := s.picture.SetNode(o)
+	if old == nil || !sameButImages(old, o) {
+		s.unsettle()
+	}
 	s.freed(n)
 	// A domain may be new, or one may not count any more.
 	s.wakeUp(s.queue.picky, func(*placement.Pod) bool { return true })
@@ -46,9 +49,12 @@ func (s *Scheduler) namespaceChanged(old, o *corev1.Namespace) {
 
 // sameForPlacement reports whether no pod can see a difference: most writes to a Node are its peer's status.
 func sameForPlacement(a, b *corev1.Node) bool {
+	return sameButImages(a, b) && equality.Semantic.DeepEqual(a.Status.Images, b.Status.Images)
+}
+
+func sameButImages(a, b *corev1.Node) bool {
 	return a.UID == b.UID && equality.Semantic.DeepEqual(a.Spec, b.Spec) && equality.Semantic.DeepEqual(a.Labels, b.Labels) &&
-		equality.Semantic.DeepEqual(a.Status.Allocatable, b.Status.Allocatable) && readiness(a) == readiness(b) &&
-		equality.Semantic.DeepEqual(a.Status.Images, b.Status.Images)
+		equality.Semantic.DeepEqual(a.Status.Allocatable, b.Status.Allocatable) && readiness(a) == readiness(b)
 }
 
 func readiness(n *corev1.Node) corev1.ConditionStatus {
@@ -83,12 +89,17 @@ func (s *Scheduler) podChanged(old, p *corev1.Pod) {
 	switch {
 	case p == nil:
 		s.left(old)
+		s.moveEnded(old)
 	case api.IsPodTerminal(p):
 		s.left(p)
 	case p.Spec.NodeName != "":
 		s.queue.remove(p.UID)
+		if !s.look.IsZero() && !s.queue.busy() {
+			s.poke()
+		}
 		s.picture.Unwant(p.UID)
-		if s.picture.Where(p.UID) == p.Spec.NodeName && old != nil && old.Generation == p.Generation && maps.Equal(old.Labels, p.Labels) {
+		if s.picture.Where(p.UID) == p.Spec.NodeName && old != nil && old.Generation == p.Generation && maps.Equal(old.Labels, p.Labels) &&
+			api.IsPodDisrupted(old) == api.IsPodDisrupted(p) {
 			return
 		}
 		info := placement.NewPod(p, s.group(p))

@@ -59,6 +59,9 @@ func newQueue() *queue {
 	return &queue{items: map[types.UID]*item{}, stuck: map[types.UID]*item{}, picky: map[types.UID]*item{}, last: map[string]uint64{}}
 }
 
+// busy reports whether there are pods that may be given a node as things are.
+func (q *queue) busy() bool { return len(q.items) > len(q.stuck) }
+
 // put adds a pod or takes its new state; changed says that it may fit now where it did not before.
 func (q *queue) put(p *corev1.Pod, info *placement.Pod, changed bool) {
 	it, ok := q.items[p.UID]

@@ -38,6 +38,8 @@ type Config struct {
 	Now        func() time.Time // time.Now when nil
 	Rand       *rand.Rand       // breaks ties between nodes
 	Log        *slog.Logger     // nil discards
+	// Rebalance has running pods moved when Nodes have come back; see rebalance.go.
+	Rebalance bool
 }
 
 // Scheduler binds pods to Nodes.
@@ -48,6 +50,9 @@ type Scheduler struct {
 	mu      sync.Mutex
 	picture *placement.Cluster // with what is decided and not yet stored
 	queue   *queue
+	look    time.Time // when to look whether moving pods would help; zero: not until a Node changes
+
+	marks sync.WaitGroup // writes of rebalance
 }
 
 // maxWrites is how many bindings and conditions are written at once: enough to fill batches of the log.
@@ -77,7 +82,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	}
 	var writes errgroup.Group
 	writes.SetLimit(maxWrites)
-	defer func() { _ = writes.Wait() }()
+	defer func() { _ = writes.Wait(); s.marks.Wait() }()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -87,6 +92,9 @@ func (s *Scheduler) Run(ctx context.Context) error {
 			if ctx.Err() == nil {
 				continue
 			}
+		}
+		if again := s.rebalance(ctx); again > 0 && (wait == 0 || again < wait) {
+			wait = again
 		}
 		if wait > 0 {
 			timer.Reset(wait)

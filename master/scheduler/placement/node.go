@@ -96,7 +96,7 @@ func (n *Node) count(p *Pod, sign int) {
 			delete(n.ports, hp)
 		}
 	}
-	if p.Group != "" {
+	if p.Group != "" && !p.leaving {
 		if n.groups[p.Group] += sign; n.groups[p.Group] == 0 {
 			delete(n.groups, p.Group)
 		}

@@ -73,6 +73,7 @@ type Pod struct {
 	labels      labels.Set
 	since       time.Time // when it was made
 	ending      bool      // it is marked for deletion
+	leaving     bool      // that, or another is about to take its place: its group is spread without it
 	requests    Resources
 	scored      Resources // requests, with the usual amounts in place of none
 	ports       []hostPort
@@ -107,6 +108,7 @@ type weightedTerm struct {
 func NewPod(p *corev1.Pod, group string) *Pod {
 	out := &Pod{
 		Key: client.KeyOf(p), UID: p.UID, Group: group, labels: p.Labels, since: p.CreationTimestamp.Time, ending: p.DeletionTimestamp != nil,
+		leaving:  p.DeletionTimestamp != nil || api.IsPodDisrupted(p),
 		requests: resourcesOf(api.PodRequests(p)), nodeName: p.Spec.NodeName, tolerations: p.Spec.Tolerations,
 	}
 	if p.Spec.Priority != nil {
