@@ -31,6 +31,7 @@ const (
 type item struct {
 	pod      *corev1.Pod
 	info     *placement.Pod
+	group    string // see podGroup
 	state    state
 	attempts int
 	until    time.Time // end of the backoff
@@ -46,6 +47,7 @@ type queue struct {
 	backoff backoffHeap
 	stuck   map[types.UID]*item
 	picky   map[types.UID]*item // those of stuck that other pods matter to
+	groups  map[string]map[types.UID]*item
 	seq     uint64
 
 	// Namespaces take turns, so that ten thousand pods of one do not make the one pod of another wait: a pod's turn is one
@@ -56,7 +58,7 @@ type queue struct {
 }
 
 func newQueue() *queue {
-	return &queue{items: map[types.UID]*item{}, stuck: map[types.UID]*item{}, picky: map[types.UID]*item{}, last: map[string]uint64{}}
+	return &queue{items: map[types.UID]*item{}, stuck: map[types.UID]*item{}, picky: map[types.UID]*item{}, last: map[string]uint64{}, groups: map[string]map[types.UID]*item{}}
 }
 
 // busy reports whether there are pods that may be given a node as things are.
@@ -70,11 +72,14 @@ func (q *queue) put(p *corev1.Pod, info *placement.Pod, changed bool) {
 		it = &item{pod: p, info: info, seq: q.seq, turn: max(q.turn, q.last[p.Namespace]) + 1, state: active}
 		q.last[p.Namespace] = it.turn
 		q.items[p.UID] = it
+		q.join(it)
 		heap.Push(&q.active, it)
 		return
 	}
 	delete(q.picky, p.UID)
+	q.part(it)
 	it.pod, it.info = p, info
+	q.join(it)
 	if it.state == unschedulable && info.Picky() {
 		q.picky[p.UID] = it
 	}
@@ -100,7 +105,26 @@ func (q *queue) pop() *item {
 func (q *queue) remove(uid types.UID) {
 	if it, ok := q.items[uid]; ok {
 		q.leave(it)
+		q.part(it)
 		delete(q.items, uid)
+	}
+}
+
+// join notes the group of a pod.
+func (q *queue) join(it *item) {
+	if it.group, _ = podGroup(it.pod); it.group == "" {
+		return
+	}
+	if q.groups[it.group] == nil {
+		q.groups[it.group] = map[types.UID]*item{}
+	}
+	q.groups[it.group][it.pod.UID] = it
+}
+
+// part undoes join.
+func (q *queue) part(it *item) {
+	if delete(q.groups[it.group], it.pod.UID); len(q.groups[it.group]) == 0 {
+		delete(q.groups, it.group)
 	}
 }
 

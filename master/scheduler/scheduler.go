@@ -86,12 +86,12 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		d, wait := s.decide()
-		if d != nil {
+		found, wait := s.decide()
+		for _, d := range found {
 			writes.Go(func() error { s.carryOut(ctx, d); return nil })
-			if ctx.Err() == nil {
-				continue
-			}
+		}
+		if len(found) > 0 && ctx.Err() == nil {
+			continue
 		}
 		if again := s.rebalance(ctx); again > 0 && (wait == 0 || again < wait) {
 			wait = again
@@ -117,9 +117,9 @@ type decision struct {
 	preempt *preemption
 }
 
-// decide takes the next pod and finds it a node, which at once counts as taken. Without an active pod it returns nil
+// decide takes the next pod and finds it a node, which at once counts as taken, or its whole group. Without an active pod it returns nil
 // and how long until a backoff ends; zero when none runs.
-func (s *Scheduler) decide() (*decision, time.Duration) {
+func (s *Scheduler) decide() ([]*decision, time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.cfg.Now()
@@ -128,14 +128,17 @@ func (s *Scheduler) decide() (*decision, time.Duration) {
 	if it == nil {
 		return nil, wait
 	}
+	if it.group != "" {
+		return s.decideGroup(it, now), 0
+	}
 	n, why := s.picture.Choose(it.info)
 	if n == nil {
 		s.queue.failed(it, true, now)
-		return &decision{item: it, pod: it.pod, failure: why.Message(), preempt: s.preempt(it)}, 0
+		return []*decision{{item: it, pod: it.pod, failure: why.Message(), preempt: s.preempt(it)}}, 0
 	}
 	s.picture.Add(it.info, n.Name)
 	s.moved(it.info)
-	return &decision{item: it, pod: it.pod, node: n.Name}, 0
+	return []*decision{{item: it, pod: it.pod, node: n.Name}}, 0
 }
 
 // carryOut writes a decision.
