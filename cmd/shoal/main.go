@@ -54,6 +54,7 @@ type grammar struct {
 	Logs          logsCmd          `cmd:"" group:"pods" help:"Print a container's output."`
 	Exec          execCmd          `cmd:"" group:"pods" help:"Run a command in a container."`
 	Why           whyCmd           `cmd:"" group:"pods" help:"Say where a pod is or why it is nowhere, and what each node is worth to it."`
+	Top           topCmd           `cmd:"" group:"pods" help:"Show what machines or pods use now, and what pods should request."`
 
 	Lab     labCmd     `cmd:"" group:"lab" help:"Run a cluster on this machine, to try, show and break it."`
 	Version versionCmd `cmd:"" help:"Print the version."`
