@@ -63,7 +63,7 @@ func TestPodsMoveToAMachineThatHasComeBack(t *testing.T) {
 	rebalancing(t, func(c *cluster) {
 		stop := c.observe(c.neverFewer(6))
 		c.addNode("node-2", "4")
-		c.pass(25 * time.Second)
+		c.pass(8 * time.Second)
 		if got := c.perNode(); got["node-2"] != 0 {
 			t.Errorf("before it has been quiet: %v", got)
 		}

@@ -221,9 +221,9 @@ func (c *cluster) others(name string) []string {
 }
 
 // apply applies a manifest.
-func apply(t testing.TB, manifest string) {
+func apply(t testing.TB, manifest string, more ...string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), binary(), "apply", "-f", "-")
+	cmd := exec.CommandContext(t.Context(), binary(), append([]string{"apply", "-f", "-"}, more...)...)
 	cmd.Stdin = strings.NewReader(manifest)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("apply: %v\n%s", err, out)

@@ -21,7 +21,7 @@ import (
 
 const (
 	// quiet is how long the Nodes must have stayed as they are: machines that come back do so together.
-	quiet = 30 * time.Second
+	quiet = 10 * time.Second
 	// moveMost is how long a replacement may take before the move is called off.
 	moveMost = 2 * time.Minute
 	// moveAgain is how long nothing is moved after that: what stood in the way may stay for long.

@@ -1,0 +1,105 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"shoal/internal/api"
+)
+
+// full is a namespace with room for two pods of three that are wanted.
+const full = `
+apiVersion: v1
+kind: ResourceQuota
+metadata: {name: small}
+spec: {hard: {pods: 2, limits.memory: 1Gi}}
+---
+apiVersion: v1
+kind: LimitRange
+metadata: {name: usual}
+spec: {limits: [{type: Container, default: {memory: 64Mi}}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: three}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: three}}
+  template:
+    metadata: {labels: {app: three}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers: [{name: probe, image: "shoal.local/probe:1", args: [serve, "8080"]}]
+`
+
+// TestRoom is about who may have how much of the cluster, and who moves when there is more of it.
+func TestRoom(t *testing.T) {
+	c := startLab(t, 3)
+	c.configure(t, "[master]\nrebalance = true\n")
+	t.Run("a namespace keeps to its quota", func(t *testing.T) {
+		shoal(t, "create", "namespace", "team")
+		apply(t, full, "-n", "team")
+		within(t, 20*time.Second, "two pods are counted", func(ctx context.Context) error {
+			out, err := tryShoal(ctx, "get", "resourcequota", "small", "-n", "team", "-o", "jsonpath={.status.used.pods} {.status.used.limits\\.memory}")
+			if err == nil && out != "2 128Mi" {
+				err = fmt.Errorf("used: %s", out)
+			}
+			return err
+		})
+		within(t, 20*time.Second, "somebody says why there is no third", func(ctx context.Context) error {
+			out, err := tryShoal(ctx, "events", "-n", "team")
+			if err == nil && !strings.Contains(out, "exceeded quota: small, requested: pods=1, used: pods=2, limited: pods=2") {
+				err = fmt.Errorf("the events:\n%s", out)
+			}
+			return err
+		})
+		shoal(t, "delete", "namespace", "team")
+	})
+	t.Run("pods move to a machine that has come back", func(t *testing.T) {
+		apply(t, web(6))
+		running(t, c.api, "web", 6, 30*time.Second)
+		victim := c.others(master(t))[0]
+		shoal(t, "lab", "kill", victim)
+		running(t, c.api, "web", 6, 30*time.Second, victim)
+		shoal(t, "lab", "start", victim)
+		took := within(t, 90*time.Second, "two of six are there", func(ctx context.Context) error {
+			all, err := pods(ctx, c.api, "web")
+			if err != nil {
+				return err
+			}
+			on, ready := map[string]int{}, 0
+			for _, p := range all {
+				if p.DeletionTimestamp == nil && api.IsPodReady(p) {
+					on[p.Spec.NodeName]++
+					ready++
+				}
+			}
+			if ready < 6 {
+				t.Errorf("%d of six pods serve", ready)
+			}
+			if on[victim] != 2 || len(all) != 6 {
+				return fmt.Errorf("the pods are on %v", on)
+			}
+			return nil
+		})
+		t.Logf("FIGURES spread again %v after the machine was started", took.Round(time.Millisecond))
+		if out := shoal(t, "events"); !strings.Contains(out, "to be replaced by a pod on "+victim) {
+			t.Errorf("no event explains the moves:\n%s", out)
+		}
+	})
+	t.Run("top says who uses what", func(t *testing.T) {
+		out := shoal(t, "top")
+		if slices.ContainsFunc(c.names, func(name string) bool { return !strings.Contains(out, "\n"+name+" ") }) {
+			t.Errorf("top:\n%s", out)
+		}
+		if out := shoal(t, "top", "pods", "--recommend", "--for", "2s"); !strings.Contains(out, "replicationcontroller/web") || strings.Count(out, "\n") != 2 {
+			t.Errorf("top pods --recommend:\n%s", out)
+		}
+	})
+}
