@@ -170,5 +170,6 @@ func admissionRequest(ctx context.Context, a *registry.Admission) *admission.Req
 	if u := masterapi.UserFrom(ctx); u != nil {
 		r.User = &admission.User{Name: u.Name, Groups: u.Groups}
 	}
+	r.Warn = masterapi.WarnFrom(ctx)
 	return r
 }

@@ -46,6 +46,8 @@ type Request struct {
 	// User is nil when a component of this process writes.
 	User   *User
 	DryRun bool
+	// Warn shows a text to who asked for the write, together with the answer. Nil when nobody would see it.
+	Warn func(text string)
 }
 
 // is reports whether the request is about objects of a kind themselves, not a subresource.
@@ -105,6 +107,7 @@ func New(c Config) Chain {
 		// These only refuse.
 		namespaceLifecycle{c.Reader},
 		limitBounds{c.Reader},
+		newPodSecurity(c.Reader),
 	}
 	if c.NodeRestriction != nil {
 		chain = append(chain, c.NodeRestriction)

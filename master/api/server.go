@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -230,9 +231,22 @@ func UserFrom(ctx context.Context) *User {
 	return u
 }
 
-// context returns the request's context with its user.
+type warnKey struct{}
+
+// WarnFrom returns what shows a text to who sent the request that ctx belongs to, with the answer to a write; nil in contexts that belong to none.
+func WarnFrom(ctx context.Context) func(text string) {
+	f, _ := ctx.Value(warnKey{}).(func(string))
+	return f
+}
+
+// context returns the request's context with its user, and where warnings go.
 func (r *request) context() context.Context {
-	return context.WithValue(r.Context(), userKey{}, r.user)
+	ctx := context.WithValue(r.Context(), userKey{}, r.user)
+	return context.WithValue(ctx, warnKey{}, func(text string) {
+		if !slices.Contains(r.warnings, text) { // a write that is computed anew is admitted again
+			r.warnings = append(r.warnings, text)
+		}
+	})
 }
 
 // alone is Peers for a cluster of one.

@@ -151,6 +151,9 @@ func (r *request) key() client.Key {
 
 // written answers a write with its entry, once reads here include it.
 func (s *Server) written(w http.ResponseWriter, r *request, code int, e *registry.Entry) {
+	for _, text := range r.warnings {
+		warn(w, text)
+	}
 	if r.kind.Warnings != nil {
 		for _, text := range r.kind.Warnings(e.Object) {
 			warn(w, text)
