@@ -167,6 +167,9 @@ func (w *worker) stop(ctx context.Context, d desired, a action) error {
 			}
 			w.event(d.pod, corev1.EventTypeNormal, "Killing", "%s", reason)
 			grace := w.preStop(ctx, d.pod, r, a.grace)
+			if a.whole {
+				grace = w.withdraw(ctx, grace)
+			}
 			err := w.n.cfg.Runtime.StopContainer(ctx, w.uid, r.ID, grace)
 			if errors.Is(err, runtime.ErrNotFound) {
 				return nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -27,6 +28,33 @@ func (w *worker) preStop(ctx context.Context, p *corev1.Pod, r runtime.Container
 	defer cancel()
 	if err := w.hook(hook, p, c, r.ID, c.Lifecycle.PreStop); err != nil && ctx.Err() == nil {
 		w.event(p, corev1.EventTypeWarning, "FailedPreStopHook", "PreStop hook failed: %v", err)
+	}
+	return max(min(minStop, grace), grace-w.n.cfg.Now().Sub(begun))
+}
+
+// How long a pod that ends serves on, so that nobody is sent to it who finds nobody there. Kubernetes tells it to end at once, and lets its author add a
+// preStop hook that sleeps.
+const (
+	withdrawMost = time.Second            // when the Master is slow to say that it ends
+	withdrawLag  = 100 * time.Millisecond // by which other machines may be behind this one
+)
+
+// withdraw waits until Services send nobody new to the pod, for half of the grace at most, and returns what is left of it.
+func (w *worker) withdraw(ctx context.Context, grace time.Duration) time.Duration {
+	ip, err := netip.ParseAddr(w.mem.sandbox.IP) // none in the network of the machine, where others may have it
+	if w.n.cfg.Withdrawn == nil || grace <= 0 || err != nil {
+		return grace
+	}
+	begun := w.n.cfg.Now()
+	bounded, cancel := context.WithTimeout(ctx, min(withdrawMost, grace/2))
+	defer cancel()
+	if was, err := w.n.cfg.Withdrawn(bounded, ip); was && err == nil {
+		t := time.NewTimer(withdrawLag)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-bounded.Done():
+		}
 	}
 	return max(min(minStop, grace), grace-w.n.cfg.Now().Sub(begun))
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"sync"
 	"time"
@@ -54,6 +55,9 @@ type Config struct {
 	Now        func() time.Time // time.Now when nil
 	Log        *slog.Logger
 	Metrics    *client.LoopMetrics // nil counts nothing
+	// Withdrawn blocks until Services send nobody new to the address of a pod that ends, and tells whether they did when it was called. Nil: nobody
+	// is sent by Services.
+	Withdrawn func(ctx context.Context, pod netip.Addr) (was bool, err error)
 	// Detector is given to every cache; for tests.
 	Detector *client.MutationDetector
 }

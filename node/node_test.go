@@ -92,6 +92,15 @@ type world struct {
 	seen    client.MutationDetector
 	stop    func()
 	node    *Node
+	// serves says whether Services send anybody to pods; nil for no.
+	serves func(ctx context.Context, ip netip.Addr) (bool, error)
+}
+
+func (w *world) withdrawn(ctx context.Context, ip netip.Addr) (bool, error) {
+	if w.serves == nil {
+		return false, nil
+	}
+	return w.serves(ctx, ip)
 }
 
 const me = "peer-1"
@@ -132,7 +141,7 @@ func (w *world) start() {
 	w.node = New(Config{
 		Machine: Machine{Name: me, Addresses: []string{"192.0.2.1"}, Version: "v0"},
 		Client:  c, Runtime: w.runtime, Network: w.network, Dir: w.dir,
-		DNS: DNS{Servers: []string{"10.43.0.10"}}, Detector: &w.seen,
+		DNS: DNS{Servers: []string{"10.43.0.10"}}, Detector: &w.seen, Withdrawn: w.withdrawn,
 	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	done := make(chan error, 1)

@@ -50,6 +50,7 @@ type Proxy struct {
 
 	mu      sync.Mutex
 	applied Applied
+	serving serving
 }
 
 type wording struct{ ours, theirs string }
@@ -80,7 +81,7 @@ func New(c Config) *Proxy {
 	if c.Dial == nil {
 		c.Dial = dial
 	}
-	p := &Proxy{c: c, wake: make(chan struct{}, 1), ready: make(chan struct{}), printed: map[Chain]wording{}}
+	p := &Proxy{c: c, wake: make(chan struct{}, 1), ready: make(chan struct{}), printed: map[Chain]wording{}, serving: serving{changed: make(chan struct{})}}
 	p.check = newChecker(c.Dial, p.poke)
 	c.Source.OnChange(p.poke)
 	return p
@@ -185,7 +186,11 @@ func (p *Proxy) turn(ctx context.Context, k *kernel) error {
 	f, silent := p.facts()
 	want := Render(f)
 	p.watchSilent(f, silent)
-	return p.program(ctx, k, want)
+	if err := p.program(ctx, k, want); err != nil {
+		return err
+	}
+	p.serve(f.Slices)
+	return nil
 }
 
 // program brings the kernel to want. After an error nothing is known of the kernel.

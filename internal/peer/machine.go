@@ -67,7 +67,7 @@ func newMachine(ctx context.Context, p *Peer) (*machine, error) {
 		},
 		Client: c, Runtime: m.runtime, Network: m.network, Dir: p.cfg.DataDir,
 		DNS:        node.DNS{Servers: []string{first.String(), second.String()}, Domain: p.cfg.Network.Domain},
-		Authorizer: podAuthority{p.authority}, Now: p.now, Log: p.log, Metrics: p.loops,
+		Authorizer: podAuthority{p.authority}, Now: p.now, Log: p.log, Metrics: p.loops, Withdrawn: m.proxy.Withdrawn,
 	})
 	m.dns = dns.New(dns.Config{
 		Source: m.source, Domain: p.cfg.Network.Domain, Reverse: []netip.Prefix{pods, services}, Not: []netip.Addr{first, second},

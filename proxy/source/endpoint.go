@@ -92,6 +92,20 @@ func EachTCP(sl *discoveryv1.EndpointSlice, f func(node string, addr netip.AddrP
 	}
 }
 
+// HasReady reports whether an address is that of a ready endpoint of sl, and not one that ends.
+func HasReady(sl *discoveryv1.EndpointSlice, ip netip.Addr) bool {
+	for i := range sl.Endpoints {
+		e := &sl.Endpoints[i]
+		if len(e.Addresses) == 0 || !deref(e.Conditions.Ready, true) || deref(e.Conditions.Terminating, false) {
+			continue
+		}
+		if addr, err := netip.ParseAddr(e.Addresses[0]); err == nil && addr == ip {
+			return true
+		}
+	}
+	return false
+}
+
 func appendSlice(out []Endpoint, sl *discoveryv1.EndpointSlice, port uint16, proto corev1.Protocol) []Endpoint {
 	for i := range sl.Endpoints {
 		e := &sl.Endpoints[i]
