@@ -215,6 +215,9 @@ func TestAChangeIsChargedForWhatItAdds(t *testing.T) {
 			!strings.Contains(err.Error(), "exceeded quota: few, requested: services.nodeports=2, used: services.nodeports=0, limited: services.nodeports=1") {
 			t.Errorf("two ports of one: %v", err)
 		}
+		if _, err := c.Update(c.Context(), api.Services, s, client.UpdateOptions{DryRun: true}); !apierrors.IsForbidden(err) {
+			t.Errorf("two ports of one, a dry run: %v", err)
+		}
 		s.Spec.Ports = s.Spec.Ports[:1]
 		if _, err := c.Update(c.Context(), api.Services, s, client.UpdateOptions{}); err != nil {
 			t.Errorf("one port: %v", err)

@@ -189,6 +189,13 @@ func (r *Registry) tryUpdate(ctx context.Context, u updating, skey store.Key, ol
 			return old, false, nil
 		}
 	}
+	var fee *toll
+	if !due && u.sub != "status" && u.sub != "binding" { // which take nothing
+		if fee, err = r.charge(ctx, u.kind, u.key, old.Object, obj); err != nil {
+			return nil, false, err
+		}
+		defer fee.over()
+	}
 	if u.dryRun {
 		return newEntry(u.kind, u.key, obj, old.Rev), false, nil
 	}
@@ -199,13 +206,6 @@ func (r *Registry) tryUpdate(ctx context.Context, u updating, skey store.Key, ol
 	value, err := r.sealed(u.kind, skey, plain)
 	if err != nil {
 		return nil, false, err
-	}
-	var fee *toll
-	if u.sub != "status" && u.sub != "binding" { // which take nothing
-		if fee, err = r.charge(ctx, u.kind, u.key, old.Object, obj); err != nil {
-			return nil, false, err
-		}
-		defer fee.over()
 	}
 	t := store.Txn{
 		Compares: []store.Compare{{Key: skey, Mod: old.Rev}},
