@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -36,7 +38,12 @@ func (m *Master) bootstrap(ctx context.Context) error {
 		g.Go(func() error { return m.ensure(gctx, api.Services, s) })
 	}
 	for _, r := range api.DefaultClusterRoles() {
-		g.Go(func() error { return m.ensure(gctx, api.ClusterRoles, r) })
+		g.Go(func() error {
+			if err := m.ensure(gctx, api.ClusterRoles, r); err != nil {
+				return err
+			}
+			return m.renewRole(gctx, r)
+		})
 	}
 	for _, c := range api.SystemPriorityClasses() {
 		g.Go(func() error { return m.ensure(gctx, api.PriorityClasses, c) })
@@ -103,6 +110,28 @@ func (m *Master) ensureOnce(ctx context.Context, k *api.Kind, o api.Object) erro
 		return nil
 	}
 	return fmt.Errorf("make %s %s: %w", k.Singular, o.GetName(), err)
+}
+
+// renewRole lets a role that an earlier release made gather what others have, unless somebody has said that it is theirs.
+func (m *Master) renewRole(ctx context.Context, want *rbacv1.ClusterRole) error {
+	o, err := m.cfg.Client.Get(ctx, api.ClusterRoles, client.KeyOf(want), client.GetOptions{ResourceVersion: "0"})
+	if apierrors.IsNotFound(err) {
+		return nil // it was made just now
+	}
+	is, ok := o.(*rbacv1.ClusterRole)
+	if err != nil || !ok || want.AggregationRule == nil || is.AggregationRule != nil || is.Annotations[rbacv1.AutoUpdateAnnotationKey] != "true" {
+		return err
+	}
+	is = is.DeepCopy()
+	is.AggregationRule = want.AggregationRule
+	if is.Labels == nil {
+		is.Labels = map[string]string{}
+	}
+	maps.Copy(is.Labels, want.Labels)
+	if _, err := m.cfg.Client.Update(ctx, api.ClusterRoles, is, client.UpdateOptions{}); err != nil && !apierrors.IsConflict(err) {
+		return fmt.Errorf("renew role %s: %w", want.Name, err)
+	}
+	return nil
 }
 
 // services returns the Services that every peer stands behind; the peers controller writes their endpoints.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"maps"
 	"slices"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -41,7 +42,8 @@ var (
 )
 
 // DefaultClusterRoles returns new objects for the roles that every cluster has to bind people to: cluster-admin may do everything; admin,
-// edit and view are meant for a RoleBinding in a namespace. View shows no Secrets, because they hold the tokens of others.
+// edit and view are meant for a RoleBinding in a namespace. View shows no Secrets, because they hold the tokens of others. The last three gather what
+// other roles have whose labels say so, as in Kubernetes: those of custom kinds join them that way. Their rules are here what the Master would gather.
 func DefaultClusterRoles() []*rbacv1.ClusterRole {
 	var view, edit []rbacv1.PolicyRule
 	for _, w := range workloadRules {
@@ -50,22 +52,45 @@ func DefaultClusterRoles() []*rbacv1.ClusterRole {
 			edit = append(edit, resources(w.group, roleWrites, w.written...))
 		}
 	}
-	edit = append(slices.Concat(view, edit),
+	edit = append(edit,
 		resources("", slices.Concat(roleReads, roleWrites), "secrets", "pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "services/proxy"),
 		resources("", []string{"create"}, "pods/eviction", "serviceaccounts/token"),
 		resources("", []string{"impersonate"}, "serviceaccounts"),
 	)
-	admin := append(slices.Clone(edit),
+	admin := []rbacv1.PolicyRule{
 		resources(rbacv1.GroupName, slices.Concat(roleReads, roleWrites), "rolebindings", "roles"),
 		resources("authorization.k8s.io", []string{"create"}, "localsubjectaccessreviews"),
-	)
+	}
 	return []*rbacv1.ClusterRole{
 		clusterRole("cluster-admin", []rbacv1.PolicyRule{
 			resources("*", []string{"*"}, "*"),
 			{Verbs: []string{"*"}, NonResourceURLs: []string{"*"}},
 		}),
-		clusterRole("admin", admin), clusterRole("edit", edit), clusterRole("view", view),
+		gathered("admin", "", slices.Concat(edit, view, admin)), gathered("edit", "admin", slices.Concat(edit, view)), gathered("view", "edit", view),
+		labelledRole(clusterRole("system:aggregate-to-admin", admin), "admin"),
+		labelledRole(clusterRole("system:aggregate-to-edit", edit), "edit"),
+		labelledRole(clusterRole("system:aggregate-to-view", view), "view"),
 	}
+}
+
+// aggregateTo is the label of what belongs to a role.
+func aggregateTo(role string) map[string]string {
+	return map[string]string{"rbac.authorization.k8s.io/aggregate-to-" + role: "true"}
+}
+
+// gathered is a role that has what others have, and belongs to another one itself unless that is empty.
+func gathered(name, to string, rules []rbacv1.PolicyRule) *rbacv1.ClusterRole {
+	r := clusterRole(name, rules)
+	r.AggregationRule = &rbacv1.AggregationRule{ClusterRoleSelectors: []metav1.LabelSelector{{MatchLabels: aggregateTo(name)}}}
+	if to == "" {
+		return r
+	}
+	return labelledRole(r, to)
+}
+
+func labelledRole(r *rbacv1.ClusterRole, to string) *rbacv1.ClusterRole {
+	maps.Copy(r.Labels, aggregateTo(to))
+	return r
 }
 
 func resources(group string, verbs []string, names ...string) rbacv1.PolicyRule {

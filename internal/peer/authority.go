@@ -129,7 +129,7 @@ func (a *authority) admitGrant(ctx context.Context, u *auth.User, o api.Object) 
 	case *rbacv1.Role:
 		return a.authz.CheckRole(ctx, u, o.Namespace, o.Name, o.Rules)
 	case *rbacv1.ClusterRole:
-		return a.authz.CheckRole(ctx, u, "", o.Name, o.Rules)
+		return a.authz.CheckClusterRole(ctx, u, o)
 	case *rbacv1.RoleBinding:
 		return bind(o.Namespace, o.RoleRef)
 	case *rbacv1.ClusterRoleBinding:

@@ -14,6 +14,17 @@ func (z *Authorizer) CheckRole(ctx context.Context, u *User, namespace, name str
 	return z.checkGrant(ctx, u, "escalate", roleOf(namespace, name), rules, nil)
 }
 
+// CheckClusterRole is CheckRole for a ClusterRole. One that gathers what others have may come to have anything: that is for those who may do everything.
+func (z *Authorizer) CheckClusterRole(ctx context.Context, u *User, r *rbacv1.ClusterRole) error {
+	rules := r.Rules
+	if r.AggregationRule != nil {
+		rules = []rbacv1.PolicyRule{
+			{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}}, {Verbs: []string{"*"}, NonResourceURLs: []string{"*"}},
+		}
+	}
+	return z.CheckRole(ctx, u, "", r.Name, rules)
+}
+
 // CheckBinding returns why u may not bind a role that has these rules: nobody gives away more than they have, unless they may "bind" the
 // role. A role that is missing may give anything once somebody makes it. Namespace is the binding's, empty for a ClusterRoleBinding.
 func (z *Authorizer) CheckBinding(ctx context.Context, u *User, namespace string, ref rbacv1.RoleRef, rules []rbacv1.PolicyRule, missing bool) error {

@@ -49,6 +49,29 @@ func TestNobodyGrantsWhatTheyLack(t *testing.T) {
 	}
 }
 
+// TestGatheringIsForThoseWhoMayDoEverything: it would give whatever others have whose labels say so.
+func TestGatheringIsForThoseWhoMayDoEverything(t *testing.T) {
+	gather := &rbacv1.ClusterRole{AggregationRule: &rbacv1.AggregationRule{}}
+	pods := rule("", []string{"get"}, "pods")
+	jane := &User{Name: "jane"}
+	for name, tc := range map[string]struct {
+		user    *User
+		rules   []rbacv1.PolicyRule
+		allowed bool
+	}{
+		"an administrator": {admin, nil, true},
+		"who has little":   {jane, []rbacv1.PolicyRule{pods}, false},
+		"who has all": {jane, []rbacv1.PolicyRule{
+			rule("*", []string{"*"}, "*"), {Verbs: []string{"*"}, NonResourceURLs: []string{"*"}},
+		}, true},
+	} {
+		z := NewAuthorizer(nil, given{{Subjects: []rbacv1.Subject{{Kind: rbacv1.UserKind, Name: "jane"}}, Rules: tc.rules}})
+		if err := z.CheckClusterRole(t.Context(), tc.user, gather); (err == nil) != tc.allowed {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestNobodyBindsWhatIsNotThere: who makes the role later would give its rights to those who were bound without having them.
 func TestNobodyBindsWhatIsNotThere(t *testing.T) {
 	all := rbacv1.PolicyRule{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"rolebindings", "pods"}}

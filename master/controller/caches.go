@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -50,6 +51,7 @@ type Caches struct {
 	Volumes         *client.Cache[*corev1.PersistentVolume]
 	Endpoints       *client.Cache[*corev1.Endpoints]
 	Slices          *client.Cache[*discoveryv1.EndpointSlice]
+	ClusterRoles    *client.Cache[*rbacv1.ClusterRole]
 	Definitions     *client.Cache[*apiextensionsv1.CustomResourceDefinition]
 
 	Objects *Objects // all of these, and of every other kind
@@ -101,7 +103,8 @@ func NewCaches(c client.Interface, log *slog.Logger, detector *client.MutationDe
 		Slices: client.NewCache[*discoveryv1.EndpointSlice](config(api.EndpointSlices, map[string]func(api.Object) []string{
 			byService: indexService,
 		})),
-		Definitions: client.NewCache[*apiextensionsv1.CustomResourceDefinition](config(api.CustomResourceDefinitions, nil)),
+		ClusterRoles: client.NewCache[*rbacv1.ClusterRole](config(api.ClusterRoles, nil)),
+		Definitions:  client.NewCache[*apiextensionsv1.CustomResourceDefinition](config(api.CustomResourceDefinitions, nil)),
 	}
 	caches.Objects = newObjects(caches, func(k *api.Kind) client.CacheConfig { return config(k, nil) })
 	return caches
@@ -113,7 +116,7 @@ func (c *Caches) Run(ctx context.Context) error {
 	for _, run := range []func(context.Context) error{
 		c.Namespaces.Run, c.ServiceAccounts.Run, c.RootCAs.Run, c.Nodes.Run, c.Pods.Run, c.RCs.Run, c.ReplicaSets.Run,
 		c.Deployments.Run, c.DaemonSets.Run, c.StatefulSets.Run, c.Revisions.Run, c.Jobs.Run, c.CronJobs.Run, c.Budgets.Run, c.Autoscalers.Run, c.Services.Run,
-		c.Claims.Run, c.Volumes.Run, c.Endpoints.Run, c.Slices.Run, c.Definitions.Run,
+		c.Claims.Run, c.Volumes.Run, c.Endpoints.Run, c.Slices.Run, c.ClusterRoles.Run, c.Definitions.Run,
 	} {
 		g.Go(func() error { return run(ctx) })
 	}

@@ -104,6 +104,7 @@ func New(c Config) *Set {
 		newVanished(c),
 		newGarbage(c),
 		newDefinitions(c),
+		newRoles(c),
 		newNamespaces(c),
 		newServiceAccounts(c),
 		newRootCAs(c),
