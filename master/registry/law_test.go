@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -253,6 +254,52 @@ func TestWatchesGoOnOverASnapshotWithItsPast(t *testing.T) {
 	if list, err := r.List(ctx, api.ConfigMaps, client.ListOptions{}); err != nil || len(list.Items) != 6 {
 		t.Errorf("list after a restore: %v %v", list, err)
 	}
+}
+
+// unready is a log whose replica is still being loaded.
+type unready struct {
+	*registrytest.Log
+	ready chan struct{}
+}
+
+func (u unready) Ready() <-chan struct{} { return u.ready }
+
+// TestAPeerThatStartsShowsNothingLess: a client that comes back to a peer before that has loaded what its disk holds waits, and does not find an empty
+// cluster, nor that what it last saw is forgotten.
+func TestAPeerThatStartsShowsNothingLess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		before, from := registrytest.New(t)
+		create(t, before, api.ConfigMaps, configMap("old"))
+		at := from.Store().Rev()
+		l := unready{registrytest.NewLog(), make(chan struct{})}
+		config := registrytest.Config(l.Log)
+		config.Log = l
+		r := registrytest.Start(t, config)
+		var clients sync.WaitGroup
+		clients.Go(func() {
+			list, err := r.List(t.Context(), api.ConfigMaps, client.ListOptions{ResourceVersion: "0"})
+			if err != nil || len(list.Items) != 1 {
+				t.Errorf("list: %v, %v", list, err)
+			}
+		})
+		clients.Go(func() {
+			w, err := r.Watch(t.Context(), api.ConfigMaps, client.ListOptions{ResourceVersion: fmt.Sprint(at)})
+			if err != nil {
+				t.Errorf("watch: %v", err)
+				return
+			}
+			defer w.Close()
+			if events, err := w.Next(t.Context()); err != nil || len(events) != 1 || events[0].Object.GetName() != "new" {
+				t.Errorf("watch: %v, %v", events, err)
+			}
+		})
+		synctest.Wait()
+		restoreFrom(t, from, l.Log)
+		close(l.ready)
+		synctest.Wait()
+		create(t, r, api.ConfigMaps, configMap("new"))
+		clients.Wait()
+	})
 }
 
 func TestManyWritersOfOneObjectLoseNothing(t *testing.T) {

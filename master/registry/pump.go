@@ -13,6 +13,12 @@ import (
 
 // Run keeps the feeds up to date with the store until ctx ends. Reads wait until it has loaded them.
 func (r *Registry) Run(ctx context.Context) error {
+	// What is not there yet would look as if it were gone.
+	select {
+	case <-r.cfg.Log.Ready():
+	case <-ctx.Done():
+		return nil
+	}
 	ctx, stop := context.WithCancel(ctx)
 	var events sync.WaitGroup
 	events.Go(func() { r.events.Run(ctx) })

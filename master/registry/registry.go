@@ -31,6 +31,8 @@ var _ client.Interface = (*Registry)(nil)
 type Log interface {
 	// Store is this peer's replica.
 	Store() *store.Store
+	// Ready is closed when the replica has what this peer's disk holds: before, it is empty.
+	Ready() <-chan struct{}
 	// Propose has a transaction agreed and applied. An error leaves open whether it will be, unless errors.go knows it.
 	Propose(ctx context.Context, t store.Txn) (store.Result, error)
 	// ReadIndex returns a revision that includes every write acknowledged before the call.

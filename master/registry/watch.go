@@ -169,14 +169,31 @@ func (w *Watcher) pending() ([]change, <-chan struct{}, error) {
 	}
 	w.feed.mu.RLock()
 	defer w.feed.mu.RUnlock()
-	if w.epoch != w.feed.epoch {
-		return nil, nil, w.expired()
+	for w.epoch != w.feed.epoch {
+		w.feed.mu.RUnlock()
+		again := w.rejoin()
+		w.feed.mu.RLock()
+		if !again {
+			return nil, nil, w.expired()
+		}
 	}
 	changes, ok := w.history.since(w.rev)
 	if !ok {
 		return nil, nil, nil
 	}
 	return changes, w.history.wake, nil
+}
+
+// rejoin goes on with a feed that has started over: what happened since is in the store, if that is not too long ago.
+func (w *Watcher) rejoin() (alive bool) {
+	w.feed.mu.Lock()
+	defer w.feed.mu.Unlock()
+	if w.feed.ended {
+		return false
+	}
+	w.epoch = w.feed.epoch
+	w.history = w.feed.joinLocked(w.sel.place)
+	return true
 }
 
 // quiet returns a revision up to which nothing is left to deliver, or zero when something is.

@@ -40,6 +40,15 @@ func NewLog() *Log {
 // Store implements registry.Log.
 func (l *Log) Store() *store.Store { return l.st }
 
+// Ready implements registry.Log.
+func (l *Log) Ready() <-chan struct{} { return ready }
+
+var ready = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
 // Propose implements registry.Log.
 func (l *Log) Propose(ctx context.Context, t store.Txn) (store.Result, error) {
 	if err := l.quorum(ctx); err != nil {

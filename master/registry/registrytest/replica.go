@@ -79,6 +79,9 @@ func (r *Replica) set(held bool) {
 // Store implements registry.Log.
 func (r *Replica) Store() *store.Store { return r.st }
 
+// Ready implements registry.Log.
+func (r *Replica) Ready() <-chan struct{} { return ready }
+
 // Propose implements registry.Log.
 func (r *Replica) Propose(context.Context, store.Txn) (store.Result, error) {
 	return store.Result{}, consensus.ErrNotMaster
