@@ -95,10 +95,15 @@ func (g *Globals) connect() (*conn, error) {
 		Transport: &http.Transport{
 			TLSClientConfig: tlsConfig, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 5 * time.Second,
 			DialContext: (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
+			HTTP2:       &http.HTTP2Config{SendPingTimeout: silence, PingTimeout: silence},
 		},
 	})
 	return c, err
 }
+
+// silence is how long a connection may be silent before the peer is asked whether it is there, and how long it may take to answer: a machine that has
+// lost its power says nothing, and TCP would wait for minutes. Tests are in more of a hurry.
+var silence = 3 * time.Second
 
 // headStart is how long a peer has to accept a connection before the next one is tried beside it.
 const headStart = 150 * time.Millisecond

@@ -217,13 +217,26 @@ func (c getCmd) follow(ctx context.Context, g *Globals, conn *conn, t target, rv
 			}
 			return err
 		}
-		rv, err = out.changes(t.kind, json.NewDecoder(resp.Body), rv)
+		body := &breakable{Reader: resp.Body}
+		rv, err = out.changes(t.kind, json.NewDecoder(body), rv)
 		_ = resp.Body.Close()
-		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && ctx.Err() == nil {
+		if err != nil && !body.broke && ctx.Err() == nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// breakable knows whether reading has ended, well or not: another peer may have the rest.
+type breakable struct {
+	io.Reader
+	broke bool
+}
+
+func (b *breakable) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	b.broke = b.broke || err != nil
+	return n, err
 }
 
 // objects prints whole objects: one as itself, several as a list.
