@@ -281,3 +281,30 @@ func TestAQuotaCountsEveryKind(t *testing.T) {
 		}
 	})
 }
+
+// TestASlipMakesNoBillionPods of a ReplicationController either, and it goes on as those it has get nodes.
+func TestASlipMakesNoBillionPods(t *testing.T) {
+	inCluster(t, 1, func(c *cluster) {
+		c.create(api.ReplicationControllers, newController("web", 1))
+		c.settle()
+		c.scale("web", 2_000_000_000)
+		c.pass(10 * time.Second)
+		placed := 0
+		for _, p := range c.pods() {
+			if p.Spec.NodeName != "" {
+				placed++
+			}
+		}
+		if n := len(c.pods()); n > placed+5000 || n < placed+4900 || placed < 30 {
+			t.Errorf("%d pods, %d of them with a node", n, placed)
+		}
+		if len(c.events("TooManyWaiting")) == 0 {
+			t.Error("nobody says that there are too many")
+		}
+		c.scale("web", 2)
+		c.pass(10 * time.Second)
+		if n := len(c.pods()); n != 2 {
+			t.Errorf("then there are %d pods, want 2", n)
+		}
+	})
+}

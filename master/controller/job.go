@@ -126,6 +126,9 @@ func (j *jobs) act(ctx context.Context, job *batchv1.Job, p *jobPlan) error {
 		return nil
 	})
 	if err == nil {
+		if p.held {
+			j.sayHeld(jobController, job)
+		}
 		err = createAll(ctx, p.create, func(ctx context.Context, pod *corev1.Pod) error {
 			return createPod(ctx, j.Config, jobController, job, pod, &w)
 		})

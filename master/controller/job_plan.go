@@ -38,6 +38,7 @@ type jobPlan struct {
 	status  batchv1.JobStatus
 	counted []*corev1.Pod // their ends are in status
 	create  []*corev1.Pod
+	held    bool          // not all that are missing are made
 	remove  []*corev1.Pod // which is nobody's failure
 	evict   []*corev1.Pod // on a machine that is gone: deleted as by anybody else
 	after   time.Duration // when to look again, unless something happens; 0: never
@@ -328,6 +329,9 @@ func (p *jobPlan) manage() {
 		want = min(want, int(*n)-int(p.succeeded()))
 	} else if p.succeeded() > 0 {
 		want = min(want, len(p.active))
+	}
+	if most := len(p.active) + room(p.active); want > most {
+		want, p.held = most, true
 	}
 	if p.indexed() {
 		p.manageIndexes(want)

@@ -68,6 +68,26 @@ func createAll[T any](ctx context.Context, items []T, create func(context.Contex
 	return nil
 }
 
+// mostWaiting is how many pods of one owner may wait for a node. A number that was a slip must not fill the memory of every peer: more are made as these
+// get nodes. Kubernetes makes them all.
+const mostWaiting = 5000
+
+// room is how many more pods may be made for the owner of pods now.
+func room(pods []*corev1.Pod) int {
+	n := mostWaiting
+	for _, p := range pods {
+		if p.Spec.NodeName == "" {
+			n--
+		}
+	}
+	return max(0, n)
+}
+
+// sayHeld tells that not all pods are made that are wanted.
+func (c *Config) sayHeld(controller string, owner api.Object) {
+	c.Events.EventFrom(controller, owner, corev1.EventTypeWarning, "TooManyWaiting", "%d pods wait for a node: others are made when those have one", mostWaiting)
+}
+
 // createPod makes a pod of owner's, and says so in its events. In a namespace that is on its way out none is made, and that is no error.
 func createPod(ctx context.Context, c Config, controller string, owner api.Object, pod *corev1.Pod, w *written) error {
 	out, err := c.Client.Create(ctx, api.Pods, pod, client.CreateOptions{})

@@ -61,6 +61,10 @@ func (r *replication) reconcile(ctx context.Context, key client.Key) (time.Durat
 // scale creates and deletes pods until there are as many as set wants, and waits until the cache shows it.
 func (r *replication) scale(ctx context.Context, set *replicated, active []*corev1.Pod) error {
 	create, remove := plan(set.want, active, r.related(set))
+	if most := room(active); create > most {
+		create = most
+		r.sayHeld(r.controller, set.Object)
+	}
 	var w written
 	err := errors.Join(r.createPods(ctx, set, create, &w), r.deletePods(ctx, set, remove, &w))
 	if create == 0 && len(remove) == 0 {

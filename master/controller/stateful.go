@@ -107,6 +107,9 @@ func (s *statefulSets) act(ctx context.Context, o *appsv1.StatefulSet, p *statef
 		s.Events.EventFrom(statefulController, o, corev1.EventTypeNormal, "SuccessfulDelete", "delete Pod %s in StatefulSet %s successful", pod.Name, o.Name)
 		return nil
 	})
+	if p.held {
+		s.sayHeld(statefulController, o)
+	}
 	create := each(ctx, p.create, func(ctx context.Context, n int) error { return s.create(ctx, o, p, n, &w) })
 	return errors.Join(remove, create, w.shown(ctx, s.Caches.Pods))
 }

@@ -29,6 +29,7 @@ type statefulPlan struct {
 
 	create []int
 	remove []*corev1.Pod
+	held   bool          // not all that are missing are made
 	after  time.Duration // when to look again, unless something happens; 0: never
 }
 
@@ -99,9 +100,13 @@ func (p *statefulPlan) available(pod *corev1.Pod) bool {
 
 // fill makes the pods that are missing, and reports whether the next step may follow.
 func (p *statefulPlan) fill() bool {
+	most := room(p.all)
 	for n := p.start; n < p.start+p.want; n++ {
 		pod := p.at[n]
 		switch {
+		case pod == nil && len(p.create) == most:
+			p.held = true
+			return false
 		case pod == nil:
 			p.create = append(p.create, n)
 		case pod.DeletionTimestamp != nil: // its end brings us back
