@@ -29,6 +29,7 @@ type grammar struct {
 	Peers      peersCmd      `cmd:"" group:"cluster" help:"List the cluster's peers, their roles and their health."`
 	Status     statusCmd     `cmd:"" group:"cluster" help:"Say how the cluster is."`
 	Token      tokenCmd      `cmd:"" group:"cluster" help:"Make, list and revoke join tokens."`
+	Tenant     tenantCmd     `cmd:"" group:"cluster" help:"Make tenants, each with a namespace and its share of the cluster, and show what they use."`
 	Kubeconfig kubeconfigCmd `cmd:"" group:"cluster" help:"Print a kubeconfig that names every peer."`
 	Simulate   simulateCmd   `cmd:"" group:"cluster" help:"Say what would happen: if machines were lost, or if more had to fit. Nothing is changed."`
 	Backup     backupCmd     `cmd:"" group:"cluster" help:"Write all that the cluster knows into an encrypted file."`

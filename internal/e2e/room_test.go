@@ -13,18 +13,8 @@ import (
 	"shoal/internal/api"
 )
 
-// full is a namespace with room for two pods of three that are wanted.
-const full = `
-apiVersion: v1
-kind: ResourceQuota
-metadata: {name: small}
-spec: {hard: {pods: 2, limits.memory: 1Gi}}
----
-apiVersion: v1
-kind: LimitRange
-metadata: {name: usual}
-spec: {limits: [{type: Container, default: {memory: 64Mi}}]}
----
+// three is what wants more than its tenant may have.
+const three = `
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: three}
@@ -42,19 +32,32 @@ spec:
 func TestRoom(t *testing.T) {
 	c := startLab(t, 3)
 	c.configure(t, "[master]\nrebalance = true\n")
-	t.Run("a namespace keeps to its quota", func(t *testing.T) {
-		shoal(t, "create", "namespace", "team")
-		apply(t, full, "-n", "team")
+	t.Run("a tenant keeps to its quota", func(t *testing.T) {
+		shoal(t, "tenant", "create", "team", "--pods", "2", "--memory", "1Gi", "--security", "baseline")
+		apply(t, three, "-n", "team")
 		within(t, 20*time.Second, "two pods are counted", func(ctx context.Context) error {
-			out, err := tryShoal(ctx, "get", "resourcequota", "small", "-n", "team", "-o", "jsonpath={.status.used.pods} {.status.used.limits\\.memory}")
-			if err == nil && out != "2 128Mi" {
+			out, err := tryShoal(ctx, "get", "resourcequota", "tenant", "-n", "team", "-o", "jsonpath={.status.used.pods} {.status.used.limits\\.memory}")
+			if err == nil && out != "2 512Mi" {
 				err = fmt.Errorf("used: %s", out)
 			}
 			return err
 		})
 		within(t, 20*time.Second, "somebody says why there is no third", func(ctx context.Context) error {
 			out, err := tryShoal(ctx, "events", "-n", "team")
-			if err == nil && !strings.Contains(out, "exceeded quota: small, requested: pods=1, used: pods=2, limited: pods=2") {
+			if err == nil && !strings.Contains(out, "exceeded quota: tenant, requested: pods=1, used: pods=2, limited: pods=2") {
+				err = fmt.Errorf("the events:\n%s", out)
+			}
+			return err
+		})
+		if out := shoal(t, "tenant", "usage", "team"); !strings.Contains(out, "team     pods              2       2     100%") {
+			t.Errorf("usage:\n%s", out)
+		}
+		shoal(t, "tenant", "create", "team", "--pods", "2", "--memory", "1Gi") // and to what is restricted
+		shoal(t, "scale", "deployment", "three", "-n", "team", "--replicas", "0")
+		shoal(t, "scale", "deployment", "three", "-n", "team", "--replicas", "1")
+		within(t, 20*time.Second, "a pod is refused", func(ctx context.Context) error {
+			out, err := tryShoal(ctx, "events", "-n", "team")
+			if err == nil && !strings.Contains(out, `violates PodSecurity "restricted:latest"`) {
 				err = fmt.Errorf("the events:\n%s", out)
 			}
 			return err
