@@ -42,19 +42,21 @@ func TestScalingBesideSwarm(t *testing.T) {
 	})
 	t.Run("swarm", func(t *testing.T) {
 		s := startSwarm(t, dockerd)
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
-		defer cancel()
 		var all []scaling
 		for round := range runs {
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+			defer cancel()
 			var x scaling
 			must(t, s.Serve(ctx, "web", swarmImage, 0, "serve"))
 			began := time.Now()
 			must(t, s.Scale(ctx, "web", 50))
 			must(t, s.AwaitRunning(ctx, s.Machines[0], "web", 50, nil))
 			x.up, began = time.Since(began), time.Now()
+			t.Logf("50 run after %v", x.up)
 			must(t, s.Scale(ctx, "web", 0))
 			must(t, s.AwaitNone(ctx, "web"))
 			x.down = time.Since(began)
+			t.Logf("none is left after %v", x.down)
 			must(t, s.Scale(ctx, "web", 10))
 			must(t, s.AwaitRunning(ctx, s.Machines[0], "web", 10, nil))
 			began = time.Now()
