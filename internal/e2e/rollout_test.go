@@ -37,7 +37,7 @@ func TestRollingUpdates(t *testing.T) {
 func (c *cluster) rollDeployment(t *testing.T) {
 	apply(t, deployed(10, 1))
 	shoal(t, "rollout", "status", "deploy/web", "--timeout", "60s")
-	const length = 25 * time.Second
+	const length = 20 * time.Second
 	startAskingOften(t, "ask", c.names[1], 200, length)
 	began := time.Now()
 	apply(t, deployed(10, 2))
@@ -52,7 +52,7 @@ func (c *cluster) rollDeployment(t *testing.T) {
 	}
 	a := answers(t, "ask", length+15*time.Second)
 	t.Logf("FIGURES %d of %d requests failed", a.failed, a.sent)
-	if a.failed > 0 || a.sent < int(length.Seconds())*180 {
+	if a.failed > 0 || a.sent < int(length.Seconds())*150 {
 		t.Errorf("%d of %d requests failed:\n%s", a.failed, a.sent, a.log)
 	}
 	kubectl := tourShell(t, ".", c.names[0], map[string]string{"kubectl": "kubectl-current"})
@@ -91,7 +91,7 @@ func (c *cluster) rollControllerWithoutMaster(t *testing.T) {
 	old := master(t)
 	others := c.others(old)
 	at := clientFor(t, others...) // none of whose connections breaks
-	const rate, length = 200, 22 * time.Second
+	const rate, length = 200, 20 * time.Second
 	startAskingOften(t, "ask", others[0], rate, length)
 	ctx, cancel := context.WithCancel(t.Context())
 	cmd := exec.CommandContext(ctx, binary(), "--peer", others[0], "rolling-update", "web", "--image", "shoal.local/probe:1")

@@ -115,7 +115,7 @@ func bigWrites(t *testing.T, at client.Interface, prefix string, n int) (acked [
 	for i, failed := 0, 0; i < n && failed < 3; i++ {
 		cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("%s-%d", prefix, i)}}
 		cm.Data = map[string]string{"big": strings.Repeat(cm.Name, 900_000/len(cm.Name))}
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		_, err := at.Create(ctx, api.ConfigMaps, cm, client.CreateOptions{})
 		cancel()
 		if failed++; err == nil {
