@@ -36,7 +36,7 @@ func (w *worker) preStop(ctx context.Context, p *corev1.Pod, r runtime.Container
 // preStop hook that sleeps.
 const (
 	withdrawMost = time.Second            // when the Master is slow to say that it ends
-	withdrawLag  = 100 * time.Millisecond // by which other machines may be behind this one
+	withdrawLag  = 300 * time.Millisecond // by which other machines, if they are busy, may be behind this one
 )
 
 // withdraw waits until Services send nobody new to the pod, for half of the grace at most, and returns what is left of it.

@@ -42,16 +42,16 @@ func TestAPodThatEndsServesOnUntilNobodyIsSentToIt(t *testing.T) {
 			}
 		}
 		w.delete("a", 30)
-		w.pass(500 * time.Millisecond)
+		w.pass(400 * time.Millisecond)
 		if !w.runs(p) {
 			t.Fatal("it was told to end while Services send to it")
 		}
 		close(gone)
-		w.pass(50 * time.Millisecond)
+		w.pass(withdrawLag - 10*time.Millisecond)
 		if !w.runs(p) {
 			t.Error("it was told to end while other machines may send to it")
 		}
-		w.pass(100 * time.Millisecond)
+		w.pass(20 * time.Millisecond)
 		if w.runs(p) {
 			t.Error("it runs on")
 		}

@@ -73,6 +73,7 @@ func TestScalingBesideSwarm(t *testing.T) {
 
 func scaleShoal(t *testing.T, at client.Interface, round int) (x scaling) {
 	manifest := strings.Replace(deployed(0, 1), "  replicas: 0\n", "  replicas: 0\n  strategy: {rollingUpdate: {maxSurge: 3, maxUnavailable: 0}}\n", 1)
+	manifest = strings.Replace(manifest, "        lifecycle: {preStop: {sleep: {seconds: 1}}}\n", "", 1) // a swarm has none
 	apply(t, manifest)
 	edit := func(change func(*appsv1.Deployment)) {
 		within(t, 10*time.Second, "the Deployment is changed", func(ctx context.Context) error {
