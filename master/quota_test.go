@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -279,6 +280,34 @@ func TestAQuotaCountsEveryKind(t *testing.T) {
 		if err != nil || len(l.Items) > 0 {
 			t.Errorf("%d Deployments, %v", len(l.Items), err)
 		}
+	})
+}
+
+// TestADefinitionThatChangesCountsNothingTwice, nor what was deleted while its kind was followed anew.
+func TestADefinitionThatChangesCountsNothingTwice(t *testing.T) {
+	inFamily(t, func(f *family) {
+		f.limit("few", "count/boats.sea.example.com", "3")
+		redefine := func(description string) {
+			d := get[*apiextensionsv1.CustomResourceDefinition](f.cluster, api.CustomResourceDefinitions, "", "boats.sea.example.com")
+			d.Spec.Versions[1].Schema.OpenAPIV3Schema.Description = description
+			if _, err := f.Update(f.Context(), api.CustomResourceDefinitions, d, client.UpdateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.add(f.boats, "a")
+		f.add(f.boats, "b")
+		f.settle()
+		redefine("What floats.")
+		f.pass(time.Second)
+		f.wantUsed("it was changed", "few", "count/boats.sea.example.com", "2")
+		redefine("What floats, mostly.")
+		f.remove("a", metav1.DeletePropagationBackground)
+		f.pass(time.Second)
+		f.wantUsed("one was deleted meanwhile", "few", "count/boats.sea.example.com", "1")
+		f.add(f.boats, "c")
+		f.add(f.boats, "d")
+		f.pass(time.Second)
+		f.wantUsed("two more", "few", "count/boats.sea.example.com", "3")
 	})
 }
 

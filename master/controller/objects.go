@@ -41,6 +41,7 @@ type kindObjects struct {
 	run        func(context.Context) error // nil: somebody else does
 	stop       context.CancelFunc          // of a custom kind
 	generation int64                       // of its definition
+	ended      chan struct{}               // closed when a custom kind is followed no more
 }
 
 type cached interface {
@@ -257,22 +258,32 @@ func (o *Objects) followDefined(ctx context.Context, g *errgroup.Group, defs []*
 			continue
 		}
 		defined[gk] = true
-		if had := o.kinds[gk]; had != nil && (had.stop == nil || had.generation == def.Generation) {
+		had := o.kinds[gk]
+		if had != nil && (had.stop == nil || had.generation == def.Generation) {
 			continue
-		} else if had != nil {
+		}
+		before := closed // nobody is told of an old state after a newer one
+		if had != nil {
 			had.stop()
+			delete(o.kinds, gk)
+			before = had.ended
 		}
 		kinds, err := custom.Kinds(def)
 		if err != nil || len(kinds) == 0 {
 			continue // it was validated; what is not served cannot be followed
 		}
 		s := o.follow(kinds[0])
-		s.generation = def.Generation
+		s.generation, s.ended = def.Generation, make(chan struct{})
 		var run context.Context
 		run, s.stop = context.WithCancel(ctx)
 		o.kinds[gk] = s
 		delete(o.past, gk)
-		g.Go(func() error { _ = s.run(run); return nil })
+		g.Go(func() error {
+			defer close(s.ended)
+			<-before
+			_ = s.run(run)
+			return nil
+		})
 		g.Go(func() error {
 			select {
 			case <-s.Synced():
@@ -291,6 +302,12 @@ func (o *Objects) followDefined(ctx context.Context, g *errgroup.Group, defs []*
 		}
 	}
 }
+
+var closed = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 func (o *Objects) tellSettled(k *api.Kind) {
 	for _, f := range o.settled {

@@ -31,6 +31,7 @@ func newQuotas(c Config) (loop, *quota.Ledger) {
 	q := &quotas{Config: c, queue: client.NewQueue(), written: map[client.Key]time.Time{}}
 	q.ledger = quota.NewLedger(c.Caches.Objects, q.changed)
 	c.Caches.Objects.OnChange(q.ledger.Changed)
+	c.Caches.Objects.OnSettled(q.ledger.Settled)
 	c.Caches.Objects.OnChange(func(k *api.Kind, old, o api.Object) {
 		if k == api.ResourceQuotas && o == nil {
 			q.mu.Lock()

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"shoal/internal/api"
@@ -47,8 +48,9 @@ type books struct {
 	charges  map[object][]*charge
 }
 
+// object is one by its name. Not by a row of its kind: those of a custom one come and go with changes of its definition.
 type object struct {
-	kind *api.Kind
+	schema.GroupKind
 	name string
 }
 
@@ -115,6 +117,26 @@ func (l *Ledger) Changed(k *api.Kind, old, o api.Object) {
 	}
 }
 
+// Settled counts the objects of a kind anew of which changes may have been missed.
+func (l *Ledger) Settled(k *api.Kind) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for namespace, b := range l.namespaces {
+		there := map[string]bool{}
+		l.objects.Each(namespace, func(one *api.Kind, o api.Object) {
+			if one.GroupKind() == k.GroupKind() {
+				there[o.GetName()] = true
+				l.count(b, one, o.GetName(), o)
+			}
+		})
+		for id, c := range maps.Clone(b.objects) {
+			if id.GroupKind == k.GroupKind() && !there[id.name] {
+				l.count(b, c.kind, id.name, nil)
+			}
+		}
+	}
+}
+
 // quotaChanged takes up a quota, or lets it go, and returns the books of its namespace if it has any quotas left.
 func (l *Ledger) quotaChanged(b *books, namespace, name string, o api.Object) *books {
 	if o == nil {
@@ -137,7 +159,7 @@ func (l *Ledger) quotaChanged(b *books, namespace, name string, o api.Object) *b
 		b = &books{accounts: map[string]*account{}, objects: map[object]counted{}, charges: map[object][]*charge{}}
 		l.namespaces[namespace] = b
 		l.watched.Add(1)
-		l.objects.Each(namespace, func(k *api.Kind, o api.Object) { b.objects[object{k, o.GetName()}] = counted{o, k} })
+		l.objects.Each(namespace, func(k *api.Kind, o api.Object) { b.objects[object{k.GroupKind(), o.GetName()}] = counted{o, k} })
 	}
 	had := b.accounts[name]
 	if had != nil && had.quota.UID == quota.UID && equality.Semantic.DeepEqual(had.quota.Spec, quota.Spec) {
@@ -184,7 +206,7 @@ func add(sum corev1.ResourceList, name corev1.ResourceName, q resource.Quantity,
 
 // count replaces what an object was counted as, nil for nothing. Counting the same twice changes nothing.
 func (l *Ledger) count(b *books, k *api.Kind, name string, o api.Object) {
-	id := object{k, name}
+	id := object{k.GroupKind(), name}
 	had := b.objects[id]
 	var rev uint64
 	if o == nil {
@@ -269,14 +291,14 @@ func (l *Ledger) Charge(ctx context.Context, c *client.Charge) (settle func(rev 
 	if len(made.amounts) == 0 {
 		return func(uint64) {}, nil
 	}
-	id := object{c.Kind, c.Key.Name}
+	id := object{c.Kind.GroupKind(), c.Key.Name}
 	b.charges[id] = append(b.charges[id], made)
 	for a, amounts := range made.amounts {
 		for name, q := range amounts {
 			add(a.reserved, name, q, 1)
 		}
 	}
-	return func(rev uint64) { l.settle(b, id, made, rev) }, nil
+	return func(rev uint64) { l.settle(b, id, c.Kind, made, rev) }, nil
 }
 
 // admits takes out of amounts what is no more than before, and refuses what is more than is left.
@@ -312,7 +334,7 @@ func text(amounts corev1.ResourceList, names []corev1.ResourceName) string {
 	return strings.Join(parts, ",")
 }
 
-func (l *Ledger) settle(b *books, id object, c *charge, rev uint64) {
+func (l *Ledger) settle(b *books, id object, k *api.Kind, c *charge, rev uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if c.settled {
@@ -323,13 +345,13 @@ func (l *Ledger) settle(b *books, id object, c *charge, rev uint64) {
 	case rev == 0 || c.seen >= rev:
 		b.drop(id, c)
 	case slices.Contains(b.charges[id], c):
-		go l.await(b, id, c) // what is gone again before the cache looks is never told of
+		go l.await(b, id, k, c) // what is gone again before the cache looks is never told of
 	}
 }
 
 // await drops a charge when the write is counted, at the latest when the term ends.
-func (l *Ledger) await(b *books, id object, c *charge) {
-	if l.objects.WaitFor(l.term, id.kind, strconv.FormatUint(c.rev, 10)) != nil {
+func (l *Ledger) await(b *books, id object, k *api.Kind, c *charge) {
+	if l.objects.WaitFor(l.term, k, strconv.FormatUint(c.rev, 10)) != nil {
 		return
 	}
 	l.mu.Lock()
