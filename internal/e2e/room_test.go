@@ -71,7 +71,7 @@ func TestRoom(t *testing.T) {
 		shoal(t, "lab", "kill", victim)
 		running(t, c.api, "web", 6, 30*time.Second, victim)
 		shoal(t, "lab", "start", victim)
-		took := within(t, 90*time.Second, "two of six are there", func(ctx context.Context) error {
+		took := within(t, 3*time.Minute, "two of six are there", func(ctx context.Context) error {
 			all, err := pods(ctx, c.api, "web")
 			if err != nil {
 				return err
