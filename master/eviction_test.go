@@ -290,7 +290,8 @@ func TestAZoneThatIsGoneIsGivenUpMachineByMachine(t *testing.T) {
 		left := zone()
 		c.lead(2)
 		c.pass(time.Minute)
-		if n := zone(); n != left || len(c.pods()) != 48 {
+		// Those that were marked may stay, too: they do when they are ready again before one has to go for their replacement.
+		if n := zone(); n < left || len(c.pods()) != 48 {
 			t.Errorf("%d pods in the zone, of %d when its machines were back; %d in all", n, left, len(c.pods()))
 		}
 	})
