@@ -48,6 +48,7 @@ func (m *Master) bootstrap(ctx context.Context) error {
 	for _, c := range api.SystemPriorityClasses() {
 		g.Go(func() error { return m.ensure(gctx, api.PriorityClasses, c) })
 	}
+	g.Go(func() error { return m.ensure(gctx, api.StorageClasses, api.LocalStorageClass()) })
 	if err := g.Wait(); err != nil {
 		return err
 	}

@@ -97,7 +97,8 @@ func (m *Master) Lead(ctx context.Context, term uint64) error {
 	})
 	pods := scheduler.New(scheduler.Config{
 		Client: m.cfg.Client, Pods: caches.Pods, Nodes: caches.Nodes, Services: caches.Services,
-		Namespaces: caches.Namespaces, Budgets: caches.Budgets, Events: events,
+		Namespaces: caches.Namespaces, Budgets: caches.Budgets, Claims: caches.Claims, Volumes: caches.Volumes, Classes: caches.Classes,
+		UsersOf: caches.UsersOf, Events: events,
 		Now: m.cfg.Clock, Rand: rand.New(rand.NewPCG(term, rand.Uint64())), Log: log, Rebalance: m.cfg.Rebalance,
 	})
 	m.account(controllers.Ledger())

@@ -91,26 +91,14 @@ func TestClaimsAndVolumesGoWhenNobodyUsesThem(t *testing.T) {
 		remove(api.Pods, client.Key{Namespace: "default", Name: "user"})
 		there(api.PersistentVolumeClaims, used, false)
 
-		volume := client.Key{Name: "pv"}
-		c.create(api.PersistentVolumes, &corev1.PersistentVolume{
-			ObjectMeta: metav1.ObjectMeta{Name: volume.Name, Finalizers: []string{api.FinalizerVolume}},
-			Spec: corev1.PersistentVolumeSpec{
-				Capacity: corev1.ResourceList{"storage": resource.MustParse("1Gi")}, AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
-				PersistentVolumeSource: corev1.PersistentVolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/tmp"}},
-			},
-		})
-		bind := func(phase corev1.PersistentVolumePhase) {
-			t.Helper()
-			v := get[*corev1.PersistentVolume](c, api.PersistentVolumes, "", volume.Name)
-			v.Status.Phase = phase
-			if _, err := c.Update(c.Context(), api.PersistentVolumes, v, client.UpdateOptions{Subresource: "status"}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		bind(corev1.VolumeBound)
+		// A volume stays for as long as it is bound.
+		c.create(api.PersistentVolumeClaims, newClaim("holder", "", "1Gi"))
+		c.create(api.PersistentVolumes, newVolume("pv", "", "1Gi", ""))
+		c.settle()
+		volume, holder := client.Key{Name: "pv"}, client.Key{Namespace: "default", Name: "holder"}
 		remove(api.PersistentVolumes, volume)
 		there(api.PersistentVolumes, volume, true)
-		bind(corev1.VolumeReleased)
+		remove(api.PersistentVolumeClaims, holder)
 		there(api.PersistentVolumes, volume, false)
 	})
 }

@@ -51,7 +51,12 @@ func (w *worker) do(ctx context.Context, d desired, a action) error {
 
 func (w *worker) prepare(ctx context.Context, p *corev1.Pod) error {
 	w.n.refs.hold(p)
-	if err := w.n.refs.await(ctx, p); err != nil && len(w.env) == 0 {
+	err := w.n.refs.await(ctx, p)
+	if err == nil && len(api.ClaimsOf(p)) > 0 {
+		w.n.refs.holdVolumes(p) // which the claims name
+		err = w.n.refs.await(ctx, p)
+	}
+	if err != nil && len(w.env) == 0 {
 		return err // what ran before has volumes and an environment, and can go on with those
 	}
 	if err := w.n.volumes.Setup(ctx, p); err != nil {

@@ -9,6 +9,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"shoal/node/volume"
 )
 
 func TestExpand(t *testing.T) {
@@ -25,6 +27,8 @@ func TestExpand(t *testing.T) {
 
 // objects are the ConfigMaps and Secrets that there are, by name.
 type objects struct {
+	volume.Objects
+
 	maps    map[string]map[string]string
 	secrets map[string]map[string]string
 }
@@ -83,7 +87,7 @@ func TestEnvironment(t *testing.T) {
 	headless.Spec.ClusterIP = corev1.ClusterIPNone
 	s := surroundings{
 		pod:     p,
-		objects: objects{map[string]map[string]string{"m": {"A": "from"}}, map[string]map[string]string{"s": {"K": "secret"}}},
+		objects: objects{maps: map[string]map[string]string{"m": {"A": "from"}}, secrets: map[string]map[string]string{"s": {"K": "secret"}}},
 		services: []*corev1.Service{
 			service("ns", "redis-master"), service("other", "hidden"), service("default", "kubernetes"), headless,
 		},

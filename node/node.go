@@ -75,6 +75,7 @@ type Node struct {
 	refs    *references
 	tokens  *tokens
 	volumes *volume.Volumes
+	local   *localVolumes
 	events  *client.Recorder
 	writer  *writer
 	pods    *pods
@@ -110,7 +111,8 @@ func New(c Config) *Node {
 	n.service = client.NewCache[*corev1.Service](n.cacheOf(api.Services, client.ListOptions{ResourceVersion: "0"}))
 	n.refs = newReferences(n)
 	n.tokens = newTokens(n)
-	n.volumes = volume.New(volume.Config{Root: n.podsDir(), Objects: n.refs, Tokens: n.tokens, Allocatable: n.allocatable, Log: n.log})
+	n.local = newLocalVolumes(n)
+	n.volumes = volume.New(volume.Config{Root: n.podsDir(), Objects: n.refs, Tokens: n.tokens, Local: n.local, Allocatable: n.allocatable, Log: n.log})
 	n.events = client.NewRecorder(client.RecorderConfig{
 		Client: c.Client, Component: "kubelet", Host: c.Machine.Name, Now: c.Now, Log: n.log,
 	})
@@ -137,7 +139,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.machine = detect(n.cfg.Dir)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		n.self.Run, n.objects.Run, n.service.Run, n.refs.Run, n.events.Run, n.writer.Run, n.pods.Run, n.register, n.follow, n.begin,
+		n.self.Run, n.objects.Run, n.service.Run, n.refs.Run, n.local.Run, n.events.Run, n.writer.Run, n.pods.Run, n.register, n.follow, n.begin,
 	} {
 		g.Go(func() error { return run(ctx) })
 	}

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 	"shoal/internal/client"
 )
 
-// references holds the ConfigMaps and Secrets that this machine's pods use: each is followed by a watch of its own, for
+// references holds the ConfigMaps, Secrets, claims and volumes that this machine's pods use: each is followed by a watch of its own, for
 // as long as a pod uses it, because a node may read no others.
 type references struct {
 	n    *Node
@@ -84,8 +85,12 @@ func (r *references) hold(p *corev1.Pod) {
 	if _, ok := r.held[p.UID]; ok {
 		return
 	}
-	keys := referred(p)
-	r.held[p.UID] = keys
+	r.holdLocked(p, referred(p))
+}
+
+// holdLocked follows keys for p, besides what it holds. Caller holds mu.
+func (r *references) holdLocked(p *corev1.Pod, keys []refKey) {
+	r.held[p.UID] = append(r.held[p.UID], keys...)
 	for _, k := range keys {
 		ref := r.refs[k]
 		if ref == nil {
@@ -93,6 +98,19 @@ func (r *references) hold(p *corev1.Pod) {
 		}
 		ref.users[p.UID] = true
 	}
+}
+
+// holdVolumes follows the volumes of p's claims, as far as these are known and have some.
+func (r *references) holdVolumes(p *corev1.Pod) {
+	var keys []refKey
+	for _, name := range api.ClaimsOf(p) {
+		if c, err := r.Claim(p.Namespace, name); err == nil && c.Spec.VolumeName != "" {
+			keys = append(keys, refKey{api.PersistentVolumes, client.Key{Name: c.Spec.VolumeName}})
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.holdLocked(p, slices.DeleteFunc(keys, func(k refKey) bool { return slices.Contains(r.held[p.UID], k) }))
 }
 
 // answerWait is how long the API has to say what a pod refers to, before what is known from an earlier run must do.
@@ -137,20 +155,26 @@ func (r *references) followLocked(k refKey, rev string) *reference {
 	}
 	ref := &reference{users: map[types.UID]bool{}, unused: make(chan struct{})}
 	changed := func() { r.changed(ref) }
-	switch k.kind {
+	switch config := r.n.cacheOf(k.kind, o); k.kind {
 	case api.Secrets:
-		c := client.NewCache[*corev1.Secret](r.n.cacheOf(k.kind, o))
-		c.OnChange(func(_, _ *corev1.Secret) { changed() })
-		ref.cache, ref.get = c, func() (api.Object, bool) { return c.Get(k.key) }
+		followOne[*corev1.Secret](ref, config, k.key, changed)
+	case api.PersistentVolumeClaims:
+		followOne[*corev1.PersistentVolumeClaim](ref, config, k.key, changed)
+	case api.PersistentVolumes:
+		followOne[*corev1.PersistentVolume](ref, config, k.key, changed)
 	default:
-		c := client.NewCache[*corev1.ConfigMap](r.n.cacheOf(k.kind, o))
-		c.OnChange(func(_, _ *corev1.ConfigMap) { changed() })
-		ref.cache, ref.get = c, func() (api.Object, bool) { return c.Get(k.key) }
+		followOne[*corev1.ConfigMap](ref, config, k.key, changed)
 	}
 	r.refs[k] = ref
 	r.pending = append(r.pending, ref)
 	wake(r.poke)
 	return ref
+}
+
+func followOne[T api.Object](ref *reference, config client.CacheConfig, key client.Key, changed func()) {
+	c := client.NewCache[T](config)
+	c.OnChange(func(_, _ T) { changed() })
+	ref.cache, ref.get = c, func() (api.Object, bool) { return c.Get(key) }
 }
 
 // changed lets the pods that use ref look at it again.
@@ -199,22 +223,31 @@ func (r *references) object(k *api.Kind, namespace, name string) (api.Object, er
 	return nil, fmt.Errorf("%w", apierrors.NewNotFound(k.GVR().GroupResource(), name))
 }
 
-// ConfigMap returns a ConfigMap that a held pod refers to. It implements volume.Objects.
+// What a held pod refers to. They implement volume.Objects.
+
+// ConfigMap returns a ConfigMap.
 func (r *references) ConfigMap(namespace, name string) (*corev1.ConfigMap, error) {
-	o, err := r.object(api.ConfigMaps, namespace, name)
-	if err != nil {
-		return nil, err
-	}
-	return o.(*corev1.ConfigMap), nil
+	return as[*corev1.ConfigMap](r.object(api.ConfigMaps, namespace, name))
 }
 
-// Secret returns a Secret that a held pod refers to. It implements volume.Objects.
+// Secret returns a Secret.
 func (r *references) Secret(namespace, name string) (*corev1.Secret, error) {
-	o, err := r.object(api.Secrets, namespace, name)
-	if err != nil {
-		return nil, err
-	}
-	return o.(*corev1.Secret), nil
+	return as[*corev1.Secret](r.object(api.Secrets, namespace, name))
+}
+
+// Claim returns a claim.
+func (r *references) Claim(namespace, name string) (*corev1.PersistentVolumeClaim, error) {
+	return as[*corev1.PersistentVolumeClaim](r.object(api.PersistentVolumeClaims, namespace, name))
+}
+
+// Volume returns the volume of a claim.
+func (r *references) Volume(name string) (*corev1.PersistentVolume, error) {
+	return as[*corev1.PersistentVolume](r.object(api.PersistentVolumes, "", name))
+}
+
+func as[T api.Object](o api.Object, err error) (T, error) {
+	out, _ := o.(T)
+	return out, err
 }
 
 // referred returns what a pod's volumes and environments are made of, each once.
@@ -227,6 +260,9 @@ func referred(p *corev1.Pod) []refKey {
 			seen[key] = true
 			out = append(out, key)
 		}
+	}
+	for _, name := range api.ClaimsOf(p) {
+		add(api.PersistentVolumeClaims, name)
 	}
 	for i := range p.Spec.Volumes {
 		v := &p.Spec.Volumes[i]

@@ -85,7 +85,7 @@ func Controllers() []string {
 	return []string{
 		"replication-controller", "replicaset-controller", "deployment-controller", "daemonset-controller", "statefulset-controller",
 		"job-controller", "cronjob-controller", "disruption-controller", "horizontal-pod-autoscaler", "rolling-update",
-		"garbage-collector-controller", "resourcequota-controller",
+		"garbage-collector-controller", "resourcequota-controller", "persistentvolume-binder-controller", "persistentvolume-reclaimer", "ephemeral-volume-controller",
 	}
 }
 

@@ -33,7 +33,8 @@ func TestOracle(t *testing.T) {
 	}), `", "`)
 	c.configure(t, "[timeouts]\neviction_grace = \"5m\"\n[master]\nwithout = [\""+without+"\"]\n")
 	cfg := restConfig(t, c.others(master(t))[0])
-	cordonAll(t, cfg) // nothing was scheduled where it was recorded
+	cordonAll(t, cfg)                           // nothing was scheduled where it was recorded
+	shoal(t, "delete", "storageclass", "local") // nor was there a class
 	sequences, err := oracle.Sequences()
 	if err != nil {
 		t.Fatal(err)

@@ -26,7 +26,7 @@ type authority struct {
 
 func newAuthority(p *Peer, tokens auth.TokenSource) *authority {
 	a := &authority{local: p.registry, authn: auth.Authenticator{Tokens: []auth.TokenSource{tokens}, IsVoter: p.awaitVoter}}
-	a.authz = auth.NewAuthorizer(&auth.NodeRestriction{PodNode: a.podNode, Refers: a.refers}, grants{p.registry})
+	a.authz = auth.NewAuthorizer(&auth.NodeRestriction{PodNode: a.podNode, Refers: a.refers, Holds: a.holds}, grants{p.registry})
 	return a
 }
 
@@ -44,7 +44,29 @@ func (a *authority) podNode(ctx context.Context, namespace, name string) (string
 	return o.(*corev1.Pod).Spec.NodeName, true, nil
 }
 
+func (a *authority) holds(ctx context.Context, node, volume string) (bool, error) {
+	o, err := a.local.Get(ctx, api.PersistentVolumes, client.Key{Name: volume}, anyRevision)
+	if apierrors.IsNotFound(err) {
+		return true, nil // the answer says so
+	}
+	if err != nil {
+		return false, err
+	}
+	return api.LocalVolumeNode(o.(*corev1.PersistentVolume)) == node, nil
+}
+
 func (a *authority) refers(ctx context.Context, node, resource, namespace, name string) (bool, error) {
+	if resource == api.PersistentVolumes.Resource { // by way of its claim
+		o, err := a.local.Get(ctx, api.PersistentVolumes, client.Key{Name: name}, anyRevision)
+		if err != nil {
+			return false, err
+		}
+		claim := o.(*corev1.PersistentVolume).Spec.ClaimRef
+		if claim == nil {
+			return false, nil
+		}
+		resource, namespace, name = api.PersistentVolumeClaims.Resource, claim.Namespace, claim.Name
+	}
 	list, err := a.local.List(ctx, api.Pods, client.ListOptions{
 		Namespace: namespace, ResourceVersion: "0", Fields: fields.OneTermEqualSelector("spec.nodeName", node),
 	})
@@ -104,6 +126,9 @@ func (a *authority) Admit(ctx context.Context, r *admission.Request) error {
 }
 
 func (a *authority) admitObject(ctx context.Context, u *auth.User, r *admission.Request) error {
+	if v, ok := r.Object.(*corev1.PersistentVolume); ok && r.Operation == admission.Update {
+		return auth.CheckVolume(u, r.OldObject.(*corev1.PersistentVolume), v)
+	}
 	if r.Operation == admission.Create {
 		switch o := r.Object.(type) {
 		case *corev1.Node:

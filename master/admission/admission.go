@@ -104,6 +104,7 @@ func New(c Config) Chain {
 		tolerations{seconds(c.EvictionGrace)},
 		nodeTaint{},
 		storageInUse{},
+		defaultClass{c.Reader},
 		// These only refuse.
 		namespaceLifecycle{c.Reader},
 		limitBounds{c.Reader},

@@ -55,6 +55,9 @@ func world() *NodeRestriction {
 			}
 			return "", false, nil
 		},
+		Holds: func(_ context.Context, node, volume string) (bool, error) {
+			return node == "a" && volume == "used", nil
+		},
 		Refers: func(_ context.Context, node, _, ns, name string) (bool, error) {
 			return node == "a" && ns == "ns" && name == "used", nil
 		},

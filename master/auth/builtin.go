@@ -43,8 +43,9 @@ func nodeRules() []rbacv1.PolicyRule {
 		rule("", writeVerbs, "nodes"),
 		rule("", []string{"update", "patch"}, "nodes/status", "pods/status"),
 		rule("", []string{"create", "delete"}, "pods"), // create: mirrors of pods that the node runs by itself
-		rule("", readVerbs, "secrets", "configmaps"),
-		rule("", []string{"get"}, "serviceaccounts", "persistentvolumeclaims", "persistentvolumes"),
+		rule("", readVerbs, "secrets", "configmaps", "persistentvolumeclaims", "persistentvolumes"),
+		rule("", []string{"get"}, "serviceaccounts"),
+		rule("", []string{"update"}, "persistentvolumes"), // to say of its own that they hold data
 		rule("", []string{"create"}, "serviceaccounts/token"),
 		rule("", writeVerbs, "events"),
 		rule("events.k8s.io", writeVerbs, "events"),

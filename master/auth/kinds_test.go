@@ -12,7 +12,8 @@ import (
 func TestKindsGiveNoRights(t *testing.T) {
 	z := NewAuthorizer(world())
 	nodes := map[string][]string{
-		"configmaps": {"get", "list", "watch"}, "secrets": {"get", "list", "watch"}, "serviceaccounts": {"get"}, "persistentvolumeclaims": {"get"}, "persistentvolumes": {"get"},
+		"configmaps": {"get", "list", "watch"}, "secrets": {"get", "list", "watch"}, "serviceaccounts": {"get"},
+		"persistentvolumeclaims": {"get", "list", "watch"}, "persistentvolumes": {"get", "list", "watch", "update"},
 		"endpoints": {"get", "list", "watch"}, "endpointslices": {"get", "list", "watch"}, "namespaces": {"get", "list", "watch"},
 		"networkpolicies": {"get", "list", "watch"}, "services": {"get", "list", "watch"},
 		"nodes": {"get", "list", "watch", "create"}, "pods": {"get", "list", "watch", "create"}, "events": {"create", "update", "patch"},

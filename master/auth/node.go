@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+
+	"shoal/internal/api"
 )
 
 // NodeRestriction holds a node to its own Node, its own pods, and what those pods refer to. Its functions answer from the
@@ -16,6 +20,8 @@ type NodeRestriction struct {
 	// Refers reports whether a pod bound to the node refers to an object: resource is secrets, configmaps,
 	// serviceaccounts, persistentvolumeclaims or persistentvolumes.
 	Refers func(ctx context.Context, node, resource, namespace, name string) (bool, error)
+	// Holds reports whether a persistent volume is one that the node made and keeps, or none that there is.
+	Holds func(ctx context.Context, node, volume string) (bool, error)
 }
 
 // Check returns nil if a node, whom the rules allow a, may do it to this very object, else why not. Creating a pod is
@@ -30,7 +36,9 @@ func (n *NodeRestriction) Check(ctx context.Context, u *User, a *Attributes) err
 		return checkNode(self, a)
 	case "pods":
 		return n.checkPod(ctx, self, a)
-	case "secrets", "configmaps", "serviceaccounts", "persistentvolumeclaims", "persistentvolumes":
+	case "persistentvolumes":
+		return n.checkVolume(ctx, self, a)
+	case "secrets", "configmaps", "serviceaccounts", "persistentvolumeclaims":
 		return n.checkReference(ctx, self, a)
 	}
 	return nil
@@ -63,6 +71,24 @@ func (n *NodeRestriction) checkPod(ctx context.Context, self string, a *Attribut
 	return nil
 }
 
+// checkVolume lets a node read the volumes that it keeps, and those of its pods' claims, and change those that it keeps; what of them, CheckVolume
+// says.
+func (n *NodeRestriction) checkVolume(ctx context.Context, self string, a *Attributes) error {
+	if a.Name == "" {
+		return n.checkReference(ctx, self, a)
+	}
+	holds, err := n.Holds(ctx, self, a.Name)
+	switch {
+	case err != nil:
+		return fmt.Errorf("look up who holds it: %w", err)
+	case holds:
+		return nil
+	case !isRead(a.Verb):
+		return errors.New("a node may change only persistent volumes that it holds")
+	}
+	return n.checkReference(ctx, self, a)
+}
+
 func (n *NodeRestriction) checkReference(ctx context.Context, self string, a *Attributes) error {
 	if a.Name == "" {
 		return fmt.Errorf("a node may read %s only by name", a.Resource)
@@ -83,6 +109,24 @@ func isRead(verb string) bool { return verb == "get" || verb == "list" || verb =
 func CheckNode(u *User, name string) error {
 	if self := u.Node(); self != "" && name != self {
 		return fmt.Errorf("a node may write only its own Node, %s", self)
+	}
+	return nil
+}
+
+// CheckVolume returns why a user who is a node may not change a persistent volume so: only the finalizer is the node's, by which it says
+// that it holds data.
+func CheckVolume(u *User, old, v *corev1.PersistentVolume) error {
+	if u.Node() == "" {
+		return nil
+	}
+	others := func(v *corev1.PersistentVolume) *corev1.PersistentVolume {
+		v = v.DeepCopy()
+		v.Finalizers = slices.DeleteFunc(v.Finalizers, func(f string) bool { return f == api.FinalizerLocal })
+		v.ManagedFields, v.ResourceVersion, v.Generation = nil, "", 0
+		return v
+	}
+	if !equality.Semantic.DeepEqual(others(old), others(v)) {
+		return fmt.Errorf("a node may change nothing of a persistent volume but the finalizer %s", api.FinalizerLocal)
 	}
 	return nil
 }

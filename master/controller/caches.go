@@ -12,6 +12,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -49,6 +50,7 @@ type Caches struct {
 	Services        *client.Cache[*corev1.Service]
 	Claims          *client.Cache[*corev1.PersistentVolumeClaim]
 	Volumes         *client.Cache[*corev1.PersistentVolume]
+	Classes         *client.Cache[*storagev1.StorageClass]
 	Endpoints       *client.Cache[*corev1.Endpoints]
 	Slices          *client.Cache[*discoveryv1.EndpointSlice]
 	ClusterRoles    *client.Cache[*rbacv1.ClusterRole]
@@ -99,6 +101,7 @@ func NewCaches(c client.Interface, log *slog.Logger, detector *client.MutationDe
 		Services:     client.NewCache[*corev1.Service](config(api.Services, nil)),
 		Claims:       client.NewCache[*corev1.PersistentVolumeClaim](config(api.PersistentVolumeClaims, nil)),
 		Volumes:      client.NewCache[*corev1.PersistentVolume](config(api.PersistentVolumes, nil)),
+		Classes:      client.NewCache[*storagev1.StorageClass](config(api.StorageClasses, nil)),
 		Endpoints:    client.NewCache[*corev1.Endpoints](config(api.Endpoints, nil)),
 		Slices: client.NewCache[*discoveryv1.EndpointSlice](config(api.EndpointSlices, map[string]func(api.Object) []string{
 			byService: indexService,
@@ -116,12 +119,17 @@ func (c *Caches) Run(ctx context.Context) error {
 	for _, run := range []func(context.Context) error{
 		c.Namespaces.Run, c.ServiceAccounts.Run, c.RootCAs.Run, c.Nodes.Run, c.Pods.Run, c.RCs.Run, c.ReplicaSets.Run,
 		c.Deployments.Run, c.DaemonSets.Run, c.StatefulSets.Run, c.Revisions.Run, c.Jobs.Run, c.CronJobs.Run, c.Budgets.Run, c.Autoscalers.Run, c.Services.Run,
-		c.Claims.Run, c.Volumes.Run, c.Endpoints.Run, c.Slices.Run, c.ClusterRoles.Run, c.Definitions.Run,
+		c.Claims.Run, c.Volumes.Run, c.Classes.Run, c.Endpoints.Run, c.Slices.Run, c.ClusterRoles.Run, c.Definitions.Run,
 	} {
 		g.Go(func() error { return run(ctx) })
 	}
 	g.Go(func() error { return c.Objects.run(ctx, c.Definitions) })
 	return g.Wait()
+}
+
+// UsersOf returns the pods that use a claim.
+func (c *Caches) UsersOf(claim client.Key) []*corev1.Pod {
+	return c.Pods.ByIndex(byClaim, claim.Namespace+"/"+claim.Name)
 }
 
 // WaitSynced blocks until every cache has its first list.

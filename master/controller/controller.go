@@ -110,6 +110,9 @@ func New(c Config) *Set {
 		newRootCAs(c),
 		newClaims(c),
 		newVolumes(c),
+		newBinder(c),
+		newReclaimer(c),
+		newEphemerals(c),
 		newEvents(c),
 	}
 	loops = slices.DeleteFunc(loops, func(l loop) bool {

@@ -41,7 +41,7 @@ func (p *claims) reconcile(ctx context.Context, key client.Key) (time.Duration, 
 	if !ok || claim.DeletionTimestamp == nil || !slices.Contains(claim.Finalizers, api.FinalizerClaim) {
 		return 0, nil
 	}
-	for _, pod := range p.Caches.Pods.ByIndex(byClaim, key.Namespace+"/"+key.Name) {
+	for _, pod := range p.Caches.UsersOf(key) {
 		if pod.Spec.NodeName != "" {
 			return 0, nil // its end brings us back
 		}

@@ -115,6 +115,9 @@ func (s *Scheduler) podChanged(old, p *corev1.Pod) {
 // left forgets a pod that needs no node any more. Caller holds mu.
 func (s *Scheduler) left(p *corev1.Pod) {
 	s.queue.remove(p.UID)
+	if len(api.ClaimsOf(p)) > 0 {
+		s.storage.changed.wake() // it waits for them no more
+	}
 	s.picture.Unwant(p.UID)
 	if n, info := s.picture.Remove(p.UID); n != nil {
 		s.freed(n)

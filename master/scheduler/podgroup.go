@@ -46,17 +46,17 @@ func (s *Scheduler) decideGroup(it *item, now time.Time) []*decision {
 	var without []*item
 	failure := ""
 	for _, m := range members {
-		n, why := s.picture.Choose(m.info)
+		n, why := s.choose(m)
 		if n == nil {
 			without = append(without, m)
 			failure = cmp.Or(failure, why.Message())
 			continue
 		}
-		s.picture.Add(m.info, n.Name)
-		found = append(found, &decision{item: m, pod: m.pod, node: n.Name})
+		found = append(found, s.take(m, n))
 	}
 	if n := placed + len(found); n < least {
 		for _, d := range found {
+			s.storage.release(d)
 			s.picture.Remove(d.pod.UID)
 		}
 		return s.refuse(members, fmt.Sprintf("the pods of group %q run together, %d of them at least: %d would fit; %s", it.pod.Labels[groupLabel], least, n, failure), now)

@@ -47,6 +47,7 @@ type queue struct {
 	backoff backoffHeap
 	stuck   map[types.UID]*item
 	picky   map[types.UID]*item // those of stuck that other pods matter to
+	claimed map[types.UID]*item // those of stuck that have claims
 	groups  map[string]map[types.UID]*item
 	seq     uint64
 
@@ -58,7 +59,7 @@ type queue struct {
 }
 
 func newQueue() *queue {
-	return &queue{items: map[types.UID]*item{}, stuck: map[types.UID]*item{}, picky: map[types.UID]*item{}, last: map[string]uint64{}, groups: map[string]map[types.UID]*item{}}
+	return &queue{items: map[types.UID]*item{}, stuck: map[types.UID]*item{}, picky: map[types.UID]*item{}, claimed: map[types.UID]*item{}, last: map[string]uint64{}, groups: map[string]map[types.UID]*item{}}
 }
 
 // busy reports whether there are pods that may be given a node as things are.
@@ -76,12 +77,11 @@ func (q *queue) put(p *corev1.Pod, info *placement.Pod, changed bool) {
 		heap.Push(&q.active, it)
 		return
 	}
-	delete(q.picky, p.UID)
 	q.part(it)
 	it.pod, it.info = p, info
 	q.join(it)
-	if it.state == unschedulable && info.Picky() {
-		q.picky[p.UID] = it
+	if it.state == unschedulable {
+		q.sort(it)
 	}
 	if changed && it.state == unschedulable {
 		q.set(it, active)
@@ -178,9 +178,7 @@ func (q *queue) set(it *item, s state) {
 		heap.Push(&q.backoff, it)
 	case unschedulable:
 		q.stuck[it.pod.UID] = it
-		if it.info.Picky() {
-			q.picky[it.pod.UID] = it
-		}
+		q.sort(it)
 	case binding:
 	}
 }
@@ -194,7 +192,20 @@ func (q *queue) leave(it *item) {
 	case unschedulable:
 		delete(q.stuck, it.pod.UID)
 		delete(q.picky, it.pod.UID)
+		delete(q.claimed, it.pod.UID)
 	case binding:
+	}
+}
+
+// sort notes what a stuck pod waits for besides nodes.
+func (q *queue) sort(it *item) {
+	delete(q.picky, it.pod.UID)
+	delete(q.claimed, it.pod.UID)
+	if it.info.Picky() {
+		q.picky[it.pod.UID] = it
+	}
+	if len(it.info.Claims) > 0 {
+		q.claimed[it.pod.UID] = it
 	}
 }
 

@@ -68,7 +68,7 @@ func (s *Scheduler) rebalance(ctx context.Context) time.Duration {
 		return 0
 	}
 	if p, ok := s.cfg.Pods.Get(m.Pod.Key); ok {
-		s.marks.Go(func() { s.move(ctx, p, m) })
+		s.aside.Go(func() { s.move(ctx, p, m) })
 	}
 	s.look = now.Add(moveMost) // its going brings us back before
 	return moveMost
@@ -83,7 +83,7 @@ func (s *Scheduler) moving(ctx context.Context, now time.Time) (left time.Durati
 		}
 		wait := c.LastTransitionTime.Add(moveMost).Sub(now)
 		if wait <= 0 && p.DeletionTimestamp == nil {
-			s.marks.Go(func() { s.callOff(ctx, p) })
+			s.aside.Go(func() { s.callOff(ctx, p) })
 			wait = moveAgain
 		}
 		left = max(left, wait)

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -34,10 +35,15 @@ type Config struct {
 	// Namespaces are asked for their labels, Budgets for what preemption may take.
 	Namespaces *client.Cache[*corev1.Namespace]
 	Budgets    *client.Cache[*policyv1.PodDisruptionBudget]
-	Events     *client.Recorder // may be nil
-	Now        func() time.Time // time.Now when nil
-	Rand       *rand.Rand       // breaks ties between nodes
-	Log        *slog.Logger     // nil discards
+	Claims     *client.Cache[*corev1.PersistentVolumeClaim]
+	Volumes    *client.Cache[*corev1.PersistentVolume]
+	Classes    *client.Cache[*storagev1.StorageClass]
+	// UsersOf returns the pods that use a claim.
+	UsersOf func(client.Key) []*corev1.Pod
+	Events  *client.Recorder // may be nil
+	Now     func() time.Time // time.Now when nil
+	Rand    *rand.Rand       // breaks ties between nodes
+	Log     *slog.Logger     // nil discards
 	// Rebalance has running pods moved when Nodes have come back; see rebalance.go.
 	Rebalance bool
 }
@@ -51,8 +57,9 @@ type Scheduler struct {
 	picture *placement.Cluster // with what is decided and not yet stored
 	queue   *queue
 	look    time.Time // when to look whether moving pods would help; zero: not until a Node changes
+	storage storage
 
-	marks sync.WaitGroup // writes of rebalance
+	aside sync.WaitGroup // writes of rebalance, and pods that wait for their volumes
 }
 
 // maxWrites is how many bindings and conditions are written at once: enough to fill batches of the log.
@@ -67,8 +74,11 @@ func New(c Config) *Scheduler {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Scheduler{
-		cfg: c, wake: make(chan struct{}, 1), picture: placement.NewCluster(c.Rand), queue: newQueue(),
+		cfg: c, wake: make(chan struct{}, 1), picture: placement.NewCluster(c.Rand), queue: newQueue(), storage: newStorage(c),
 	}
+	c.Claims.OnChange(s.claimChanged)
+	c.Volumes.OnChange(s.volumeChanged)
+	c.Classes.OnChange(func(_, _ *storagev1.StorageClass) { s.storageChanged() })
 	c.Namespaces.OnChange(s.namespaceChanged)
 	c.Nodes.OnChange(s.nodeChanged)
 	c.Pods.OnChange(s.podChanged)
@@ -77,17 +87,21 @@ func New(c Config) *Scheduler {
 
 // Run schedules until ctx ends. The caches must be run beside it.
 func (s *Scheduler) Run(ctx context.Context) error {
-	if err := client.WaitSynced(ctx, s.cfg.Namespaces, s.cfg.Services, s.cfg.Budgets, s.cfg.Nodes, s.cfg.Pods); err != nil {
+	if err := client.WaitSynced(ctx, s.cfg.Namespaces, s.cfg.Services, s.cfg.Budgets, s.cfg.Classes, s.cfg.Volumes, s.cfg.Claims, s.cfg.Nodes, s.cfg.Pods); err != nil {
 		return err
 	}
 	var writes errgroup.Group
 	writes.SetLimit(maxWrites)
-	defer func() { _ = writes.Wait(); s.marks.Wait() }()
+	defer func() { _ = writes.Wait(); s.aside.Wait() }()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		found, wait := s.decide()
 		for _, d := range found {
+			if len(d.choices) > 0 { // who makes its volumes may take long, and is not to keep others from theirs
+				s.aside.Go(func() { s.carryOut(ctx, d) })
+				continue
+			}
 			writes.Go(func() error { s.carryOut(ctx, d); return nil })
 		}
 		if len(found) > 0 && ctx.Err() == nil {
@@ -113,6 +127,7 @@ type decision struct {
 	item    *item
 	pod     *corev1.Pod
 	node    string
+	choices []placement.Choice // what its claims without a volume get there
 	failure string
 	preempt *preemption
 }
@@ -131,14 +146,37 @@ func (s *Scheduler) decide() ([]*decision, time.Duration) {
 	if it.group != "" {
 		return s.decideGroup(it, now), 0
 	}
-	n, why := s.picture.Choose(it.info)
+	n, why := s.choose(it)
 	if n == nil {
 		s.queue.failed(it, true, now)
 		return []*decision{{item: it, pod: it.pod, failure: why.Message(), preempt: s.preempt(it)}}, 0
 	}
-	s.picture.Add(it.info, n.Name)
+	d := s.take(it, n)
 	s.moved(it.info)
-	return []*decision{{item: it, pod: it.pod, node: n.Name}}, 0
+	return []*decision{d}, 0
+}
+
+// choose finds the pod a node, as its claims are now. Caller holds mu.
+func (s *Scheduler) choose(it *item) (*placement.Node, *placement.Failure) {
+	it.info = it.info.With(placement.NewVolumes(it.pod, s.storage))
+	return s.picture.Choose(it.info)
+}
+
+// take gives the pod its share of the node, and its claims what they get there. Caller holds mu.
+func (s *Scheduler) take(it *item, n *placement.Node) *decision {
+	d := &decision{item: it, pod: it.pod, node: n.Name, choices: it.info.Choices(n)}
+	s.picture.Add(it.info, n.Name)
+	s.storage.reserve(d)
+	return d
+}
+
+// undo takes back what take gave. Caller holds mu.
+func (s *Scheduler) undo(d *decision) {
+	s.storage.release(d)
+	if n, info := s.picture.Remove(d.pod.UID); n != nil {
+		s.freed(n)
+		s.moved(info)
+	}
 }
 
 // carryOut writes a decision.
@@ -147,7 +185,10 @@ func (s *Scheduler) carryOut(ctx context.Context, d *decision) {
 		s.explain(ctx, d)
 		return
 	}
-	err := s.bind(ctx, d)
+	err := s.bindVolumes(ctx, d)
+	if err == nil {
+		err = s.bind(ctx, d)
+	}
 	if err == nil {
 		s.cfg.Events.EventFrom(Name, d.pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s/%s to %s", d.pod.Namespace, d.pod.Name, d.node)
 		return // the cache will bring the bound pod, which confirms what the picture has
@@ -160,12 +201,11 @@ func (s *Scheduler) carryOut(ctx context.Context, d *decision) {
 	defer s.mu.Unlock()
 	// What the store says of the pod by now is in the cache or on its way there; it decides whether the pod is pending.
 	if s.queue.items[d.pod.UID] == d.item {
-		if n, info := s.picture.Remove(d.pod.UID); n != nil {
-			s.freed(n)
-			s.moved(info)
-		}
+		s.undo(d)
 		s.queue.failed(d.item, false, s.cfg.Now())
 		s.poke()
+	} else {
+		s.storage.release(d)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -66,7 +67,11 @@ func runRig(t testing.TB, reg *registry.Registry, f func(r *rig)) *rig {
 	services := client.NewCache[*corev1.Service](config(api.Services))
 	namespaces := client.NewCache[*corev1.Namespace](config(api.Namespaces))
 	budgets := client.NewCache[*policyv1.PodDisruptionBudget](config(api.PodDisruptionBudgets))
+	claims := client.NewCache[*corev1.PersistentVolumeClaim](config(api.PersistentVolumeClaims))
+	volumes := client.NewCache[*corev1.PersistentVolume](config(api.PersistentVolumes))
+	classes := client.NewCache[*storagev1.StorageClass](config(api.StorageClasses))
 	s := scheduler.New(scheduler.Config{
+		Claims: claims, Volumes: volumes, Classes: classes, UsersOf: func(client.Key) []*corev1.Pod { return nil },
 		Client: r.backend, Pods: r.pods, Nodes: nodes, Services: services, Namespaces: namespaces, Budgets: budgets,
 		Now: time.Now, Rand: rand.New(rand.NewPCG(1, 1)),
 	})
@@ -76,7 +81,7 @@ func runRig(t testing.TB, reg *registry.Registry, f func(r *rig)) *rig {
 		}
 	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	runs := []func(context.Context) error{r.pods.Run, nodes.Run, services.Run, namespaces.Run, budgets.Run, s.Run}
+	runs := []func(context.Context) error{r.pods.Run, nodes.Run, services.Run, namespaces.Run, budgets.Run, claims.Run, volumes.Run, classes.Run, s.Run}
 	done := make(chan error, len(runs))
 	for _, run := range runs {
 		go func() { done <- run(ctx) }()

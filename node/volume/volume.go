@@ -1,6 +1,6 @@
 // Package volume makes a pod's volumes on its machine and says where containers find them: emptyDir, configMap, secret,
-// downwardAPI, projected and hostPath. It mounts nothing remote. Its invariant: everything it made lies below one
-// directory a pod, and Teardown leaves nothing of it, and touches nothing else.
+// downwardAPI, projected, hostPath, and persistent ones that are directories of this machine. It mounts nothing remote. Its invariant: everything
+// it made lies below one directory a pod, and Teardown leaves nothing of it, and touches nothing else. Of persistent volumes that is a link.
 package volume
 
 import (
@@ -23,6 +23,8 @@ import (
 type Objects interface {
 	ConfigMap(namespace, name string) (*corev1.ConfigMap, error)
 	Secret(namespace, name string) (*corev1.Secret, error)
+	Claim(namespace, name string) (*corev1.PersistentVolumeClaim, error)
+	Volume(name string) (*corev1.PersistentVolume, error)
 }
 
 // Tokens gives tokens of pods' service accounts, the newest there are; it may block for an answer of the API. ErrToken
@@ -39,6 +41,7 @@ type Config struct {
 	Root        string // a pod's files are in Root/UID
 	Objects     Objects
 	Tokens      Tokens
+	Local       Local
 	Allocatable func() corev1.ResourceList
 	Log         *slog.Logger
 }
@@ -73,6 +76,8 @@ func (v *Volumes) setup(ctx context.Context, p *corev1.Pod, vol *corev1.Volume) 
 		return checkHostPath(vol.HostPath)
 	case vol.EmptyDir != nil:
 		return emptyDir(dir, vol.EmptyDir, group(p))
+	case claimName(p, vol) != "":
+		return v.persistent(ctx, p, claimName(p, vol), dir)
 	case isPayload(vol):
 		files, err := v.payload(ctx, p, vol)
 		if err != nil {
@@ -170,6 +175,12 @@ func (v *Volumes) Mounts(p *corev1.Pod, c *corev1.Container, lookup func(string)
 		if vol.HostPath != nil {
 			host = vol.HostPath.Path
 		}
+		if claimName(p, vol) != "" {
+			var err error
+			if host, err = os.Readlink(host); err != nil {
+				return nil, fmt.Errorf("volume %q: %w", m.Name, err)
+			}
+		}
 		sub := m.SubPath
 		if m.SubPathExpr != "" {
 			var err error
@@ -184,7 +195,7 @@ func (v *Volumes) Mounts(p *corev1.Pod, c *corev1.Container, lookup func(string)
 			}
 			host = at
 		}
-		mount := runtime.Mount{HostPath: host, ContainerPath: m.MountPath, ReadOnly: m.ReadOnly || isPayload(vol)}
+		mount := runtime.Mount{HostPath: host, ContainerPath: m.MountPath, ReadOnly: m.ReadOnly || isPayload(vol) || isReadOnly(vol)}
 		if m.MountPropagation != nil {
 			mount.Propagation = *m.MountPropagation
 		}

@@ -21,6 +21,8 @@ import (
 type objects struct {
 	maps    map[string]*corev1.ConfigMap
 	secrets map[string]*corev1.Secret
+	claims  map[string]*corev1.PersistentVolumeClaim
+	volumes map[string]*corev1.PersistentVolume
 	token   string // empty: there is none
 }
 
@@ -45,9 +47,23 @@ func (o *objects) Secret(_, name string) (*corev1.Secret, error) {
 	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "secrets"}, name)
 }
 
+func (o *objects) Claim(_, name string) (*corev1.PersistentVolumeClaim, error) {
+	if c := o.claims[name]; c != nil {
+		return c, nil
+	}
+	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "persistentvolumeclaims"}, name)
+}
+
+func (o *objects) Volume(name string) (*corev1.PersistentVolume, error) {
+	if v := o.volumes[name]; v != nil {
+		return v, nil
+	}
+	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "persistentvolumes"}, name)
+}
+
 func setup(t *testing.T) (*Volumes, *objects, *corev1.Pod) {
 	t.Helper()
-	o := &objects{maps: map[string]*corev1.ConfigMap{}, secrets: map[string]*corev1.Secret{}}
+	o := &objects{maps: map[string]*corev1.ConfigMap{}, secrets: map[string]*corev1.Secret{}, claims: map[string]*corev1.PersistentVolumeClaim{}, volumes: map[string]*corev1.PersistentVolume{}}
 	v := New(Config{
 		Root: t.TempDir(), Objects: o, Tokens: o, Log: slog.New(slog.DiscardHandler),
 		Allocatable: func() corev1.ResourceList { return corev1.ResourceList{"cpu": resource.MustParse("4")} },

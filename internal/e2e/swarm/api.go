@@ -175,12 +175,19 @@ func (s *Swarm) Load(ctx context.Context, file string) error {
 // network is an overlay on which containers find each other by name.
 const network = "shared"
 
-// Serve runs a service of some replicas, which others find under its name.
+// Serve runs a service of some replicas, which others find under its name. The image must be on every machine: it is named by what it is, because Swarm
+// asks a registry before it starts what has only a name, and here that takes a minute to find none.
 func (s *Swarm) Serve(ctx context.Context, name, image string, replicas int, args ...string) error {
+	var is struct {
+		ID string `json:"Id"`
+	}
+	if err := s.Machines[0].call(ctx, "GET", "/images/"+image+"/json", nil, &is); err != nil {
+		return err
+	}
 	return s.Machines[0].call(ctx, "POST", "/services/create", object{
 		"Name": name,
 		"TaskTemplate": object{
-			"ContainerSpec": object{"Image": image, "Args": args}, "Networks": []object{{"Target": network}},
+			"ContainerSpec": object{"Image": is.ID, "Args": args}, "Networks": []object{{"Target": network}},
 		},
 		"Mode":         object{"Replicated": object{"Replicas": replicas}},
 		"EndpointSpec": object{"Mode": "dnsrr"}, // its virtual addresses need IPVS, which not every kernel has

@@ -148,6 +148,7 @@ func (m *Machine) end() error {
 func (s *Swarm) Stop() {
 	for _, m := range s.Machines {
 		_ = m.end()
+		_ = ip("link del swarm-port" + strings.TrimPrefix(m.Name, bridge+"-")) // the kernel takes its time with what is in a namespace
 		_ = ip("netns del", m.Name)
 		for _, mount := range mounts(m.dir) {
 			_ = syscall.Unmount(mount, syscall.MNT_DETACH)

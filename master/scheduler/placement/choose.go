@@ -13,6 +13,10 @@ func (c *Cluster) Choose(p *Pod) (*Node, *Failure) {
 	q := c.query(p)
 	nodes, others := c.candidates(p)
 	f := &Failure{Nodes: len(nodes) + others}
+	if p.volumes != nil && p.volumes.problem != "" {
+		f.whole = p.volumes.problem
+		return nil, f
+	}
 	c.fits = c.fits[:0]
 	for i := range nodes {
 		n := nodes[(c.next+i)%len(nodes)]

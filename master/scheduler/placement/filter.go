@@ -55,6 +55,9 @@ func (q *query) now(n *Node) []string {
 	if why := Objections(q.Pod, n); why != nil {
 		return why
 	}
+	if why := q.volumes.objections(n); why != nil {
+		return why
+	}
 	if why := q.even.objections(n); why != nil {
 		return why
 	}
@@ -68,10 +71,10 @@ func (q *query) hopeless(n *Node) bool {
 			return true
 		}
 	}
-	return false
+	return q.volumes.objections(n) != nil
 }
 
-// Objections returns why p cannot run on n, as far as the node alone can tell; nil means it may.
+// Objections returns why p cannot run on n, as far as the node alone can tell; nil means it may. Claims are not looked at.
 func Objections(p *Pod, n *Node) []string {
 	if n.object == nil {
 		return []string{"node(s) did not exist"}
@@ -189,6 +192,7 @@ func fit(p *Pod, n *Node) []string {
 type Failure struct {
 	Nodes   int
 	reasons []reason // few, whatever the number of nodes
+	whole   string   // instead: one that has nothing to do with nodes
 }
 
 type reason struct {
@@ -211,6 +215,9 @@ func (f *Failure) note(nodes int, why ...string) {
 func (f *Failure) Message() string {
 	if f.Nodes == 0 {
 		return "no nodes available to schedule pods"
+	}
+	if f.whole != "" {
+		return fmt.Sprintf("0/%d nodes are available: %s.", f.Nodes, f.whole)
 	}
 	parts := make([]string, 0, len(f.reasons))
 	for _, r := range f.reasons {

@@ -69,6 +69,8 @@ type Pod struct {
 	Group string
 	// Priority decides who goes first, and who has to go.
 	Priority int32
+	// Claims are the claims that its volumes are of, if any.
+	Claims []string
 
 	labels      labels.Set
 	since       time.Time // when it was made
@@ -86,6 +88,7 @@ type Pod struct {
 	neighbours  neighbours
 	spread      []constraint
 	images      []string
+	volumes     *Volumes // nil: it has no claims, or they do not matter
 }
 
 type hostPort struct {
@@ -110,6 +113,7 @@ func NewPod(p *corev1.Pod, group string) *Pod {
 		Key: client.KeyOf(p), UID: p.UID, Group: group, labels: p.Labels, since: p.CreationTimestamp.Time, ending: p.DeletionTimestamp != nil,
 		leaving:  p.DeletionTimestamp != nil || api.IsPodDisrupted(p),
 		requests: resourcesOf(api.PodRequests(p)), nodeName: p.Spec.NodeName, tolerations: p.Spec.Tolerations,
+		Claims: api.ClaimsOf(p),
 	}
 	if p.Spec.Priority != nil {
 		out.Priority = *p.Spec.Priority

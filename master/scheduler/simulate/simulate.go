@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -30,6 +31,10 @@ type Objects struct {
 	Services   []*corev1.Service
 	Budgets    []*policyv1.PodDisruptionBudget
 	Classes    []*schedulingv1.PriorityClass
+
+	Claims         []*corev1.PersistentVolumeClaim
+	Volumes        []*corev1.PersistentVolume
+	StorageClasses []*storagev1.StorageClass
 }
 
 // Gather takes all of them from where list finds those of a kind.
@@ -37,6 +42,7 @@ func Gather(list func(*api.Kind) ([]api.Object, error)) (o Objects, err error) {
 	err = errors.Join(
 		gather(list, api.Nodes, &o.Nodes), gather(list, api.Pods, &o.Pods), gather(list, api.Namespaces, &o.Namespaces), gather(list, api.Services, &o.Services),
 		gather(list, api.PodDisruptionBudgets, &o.Budgets), gather(list, api.PriorityClasses, &o.Classes),
+		gather(list, api.PersistentVolumeClaims, &o.Claims), gather(list, api.PersistentVolumes, &o.Volumes), gather(list, api.StorageClasses, &o.StorageClasses),
 	)
 	return o, err
 }
@@ -59,6 +65,7 @@ type Paper struct {
 	pods     map[types.UID]*corev1.Pod
 	services map[string][]*corev1.Service
 	budgets  []placement.Budget
+	storage  storage
 	made     int
 }
 
@@ -66,7 +73,7 @@ type Paper struct {
 func New(o Objects) *Paper {
 	p := &Paper{
 		cluster: placement.NewCluster(rand.New(rand.NewPCG(1, 1))), nodes: map[string]*corev1.Node{}, pods: map[types.UID]*corev1.Pod{},
-		services: map[string][]*corev1.Service{}, budgets: placement.Budgets(o.Budgets),
+		services: map[string][]*corev1.Service{}, budgets: placement.Budgets(o.Budgets), storage: newStorage(o),
 	}
 	for _, n := range o.Namespaces {
 		p.cluster.SetNamespace(n.Name, n.Labels)
@@ -101,7 +108,7 @@ func (p *Paper) Why(pod *corev1.Pod) []placement.Verdict {
 	p.cluster.Remove(pod.UID)
 	free := pod.DeepCopy()
 	free.Spec.NodeName = ""
-	verdicts := p.cluster.Explain(p.info(free))
+	verdicts := p.cluster.Explain(p.info(free).With(p.volumes(free)))
 	if _, ok := p.pods[pod.UID]; ok {
 		p.cluster.Add(p.info(pod), pod.Spec.NodeName)
 	}
@@ -190,7 +197,7 @@ func (p *Paper) settle(out *Outcome, pods []*corev1.Pod) {
 func (p *Paper) place(pod *corev1.Pod, fate *Placed) (victims []*corev1.Pod) {
 	next := pod.DeepCopy()
 	next.Spec.NodeName = ""
-	info := p.info(next)
+	info := p.info(next).With(p.volumes(next))
 	n, why := p.cluster.Choose(info)
 	if n == nil {
 		fate.Why = why.Message()
