@@ -101,6 +101,7 @@ func New(c Config) *Set {
 		newEndpoints(c),
 		newPeers(c),
 		newNodeLifecycle(c),
+		newTaintEvictions(c),
 		newVanished(c),
 		newGarbage(c),
 		newDefinitions(c),
