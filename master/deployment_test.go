@@ -436,51 +436,6 @@ func (a *afterUpdate) Update(ctx context.Context, k *api.Kind, o runtime.Object,
 	return out, err
 }
 
-// limited fails all writes after the first few, as those of a Master that is none any more.
-type limited struct {
-	client.Interface
-	mu   sync.Mutex
-	left int
-}
-
-func (l *limited) may() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.left == 0 {
-		return context.Canceled
-	}
-	l.left--
-	return nil
-}
-
-func (l *limited) Create(ctx context.Context, k *api.Kind, o runtime.Object, opts client.CreateOptions) (runtime.Object, error) {
-	if err := l.may(); err != nil {
-		return nil, err
-	}
-	return l.Interface.Create(ctx, k, o, opts)
-}
-
-func (l *limited) Update(ctx context.Context, k *api.Kind, o runtime.Object, opts client.UpdateOptions) (runtime.Object, error) {
-	if err := l.may(); err != nil {
-		return nil, err
-	}
-	return l.Interface.Update(ctx, k, o, opts)
-}
-
-func (l *limited) Patch(ctx context.Context, k *api.Kind, key client.Key, p client.Patch, opts client.PatchOptions) (runtime.Object, error) {
-	if err := l.may(); err != nil {
-		return nil, err
-	}
-	return l.Interface.Patch(ctx, k, key, p, opts)
-}
-
-func (l *limited) Delete(ctx context.Context, k *api.Kind, key client.Key, opts client.DeleteOptions) (api.Object, error) {
-	if err := l.may(); err != nil {
-		return nil, err
-	}
-	return l.Interface.Delete(ctx, k, key, opts)
-}
-
 // TestDeploymentsConverge does all that people and machines do to three Deployments, in any order and while it is still being acted upon; in the
 // end each has what it was last asked for. CHAOS_SEED, when set, is the only seed.
 func TestDeploymentsConverge(t *testing.T) {
