@@ -46,6 +46,7 @@ type grammar struct {
 	RollingUpdate rollingUpdateCmd `cmd:"" group:"objects" help:"Replace the pods of a ReplicationController by new ones, little by little."`
 	Cordon        cordonCmd        `cmd:"" group:"cluster" help:"Keep new pods off a machine."`
 	Uncordon      uncordonCmd      `cmd:"" group:"cluster" help:"Let new pods on a machine again."`
+	Taint         taintCmd         `cmd:"" group:"cluster" help:"Keep pods that do not tolerate it off a machine, or have them leave."`
 	Drain         drainCmd         `cmd:"" group:"cluster" help:"Empty a machine for maintenance, within the pods' disruption budgets."`
 	Label         labelCmd         `cmd:"" group:"objects" help:"Set and remove labels."`
 	Patch         patchCmd         `cmd:"" group:"objects" help:"Change fields of an object."`
