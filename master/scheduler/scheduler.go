@@ -60,6 +60,7 @@ type Scheduler struct {
 	storage storage
 
 	aside sync.WaitGroup // writes of rebalance, and pods that wait for their volumes
+	slots chan struct{}  // one for each of those that write
 }
 
 // maxWrites is how many bindings and conditions are written at once: enough to fill batches of the log.
@@ -75,6 +76,7 @@ func New(c Config) *Scheduler {
 	}
 	s := &Scheduler{
 		cfg: c, wake: make(chan struct{}, 1), picture: placement.NewCluster(c.Rand), queue: newQueue(), storage: newStorage(c),
+		slots: make(chan struct{}, maxWrites),
 	}
 	c.Claims.OnChange(s.claimChanged)
 	c.Volumes.OnChange(s.volumeChanged)

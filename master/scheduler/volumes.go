@@ -158,10 +158,8 @@ func (s *Scheduler) bindVolumes(ctx context.Context, d *decision) error {
 	if len(d.choices) == 0 {
 		return nil
 	}
-	for _, c := range d.choices {
-		if err := s.writeChoice(ctx, d, c); err != nil {
-			return err
-		}
+	if err := s.writeChoices(ctx, d); err != nil {
+		return err
 	}
 	over := time.NewTimer(provisionWait)
 	defer over.Stop()
@@ -204,6 +202,21 @@ func (s *Scheduler) volumesBound(d *decision) (changed <-chan struct{}, bound bo
 		}
 	}
 	return s.storage.changed.c, bound, nil
+}
+
+func (s *Scheduler) writeChoices(ctx context.Context, d *decision) error {
+	select {
+	case s.slots <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-s.slots }()
+	for _, c := range d.choices {
+		if err := s.writeChoice(ctx, d, c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Scheduler) writeChoice(ctx context.Context, d *decision, c placement.Choice) error {

@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"shoal/internal/api"
 )
@@ -37,8 +38,8 @@ func isReadOnly(vol *corev1.Volume) bool {
 }
 
 // persistent makes link point to what a claim's volume holds. It is a link, because what is below a pod's directory is removed with the pod.
-func (v *Volumes) persistent(ctx context.Context, p *corev1.Pod, claim, link string) error {
-	at, err := v.claimed(ctx, p, claim)
+func (v *Volumes) persistent(ctx context.Context, p *corev1.Pod, vol *corev1.Volume, link string) error {
+	at, err := v.claimed(ctx, p, vol)
 	if err != nil {
 		if _, gone := os.Readlink(link); gone == nil && apierrors.IsNotFound(err) {
 			v.cfg.Log.Debug("volume left as it is", "pod", p.Name, "ns", p.Namespace, "err", err)
@@ -59,10 +60,14 @@ func (v *Volumes) persistent(ctx context.Context, p *corev1.Pod, claim, link str
 }
 
 // claimed returns where the volume of a claim is.
-func (v *Volumes) claimed(ctx context.Context, p *corev1.Pod, name string) (string, error) {
+func (v *Volumes) claimed(ctx context.Context, p *corev1.Pod, vol *corev1.Volume) (string, error) {
+	name := claimName(p, vol)
 	c, err := v.cfg.Objects.Claim(p.Namespace, name)
 	if err != nil {
 		return "", err
+	}
+	if vol.Ephemeral != nil && !metav1.IsControlledBy(c, p) {
+		return "", fmt.Errorf("persistentvolumeclaim %q was not made for this pod", name)
 	}
 	if !api.IsClaimBound(c) {
 		return "", fmt.Errorf("persistentvolumeclaim %q is not bound to a volume yet: see its events", name)

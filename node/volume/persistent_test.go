@@ -87,6 +87,9 @@ func TestWhatAClaimsVolumeMustBe(t *testing.T) {
 		"of another driver":  {source: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: "disks.example.org"}}, want: `CSI driver "disks.example.org" is not on this machine`},
 		"of another kind":    {source: corev1.PersistentVolumeSource{NFS: &corev1.NFSVolumeSource{}}, want: "of a type that is not supported"},
 		"not bound":          {source: madeHere("here"), change: func(o *objects) { o.claims["data"].Annotations = nil }, want: "is not bound to a volume yet"},
+		"made for another pod": {source: madeHere("here"), change: func(o *objects) {
+			o.claims["p-v"] = o.claims["data"]
+		}, want: "was not made for this pod"},
 		"of another claim":   {source: madeHere("here"), change: func(o *objects) { o.volumes["pv"].Spec.ClaimRef.UID = "x" }, want: "does not belong to"},
 		"a device": {source: madeHere("here"), change: func(o *objects) {
 			o.volumes["pv"].Spec.VolumeMode = new(corev1.PersistentVolumeBlock)
@@ -98,6 +101,9 @@ func TestWhatAClaimsVolumeMustBe(t *testing.T) {
 			withClaim(v, o, p, c.source)
 			if c.change != nil {
 				c.change(o)
+			}
+			if name == "made for another pod" {
+				p.Spec.Volumes[0].VolumeSource = corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}
 			}
 			err := v.Setup(t.Context(), p)
 			if c.want == "" {

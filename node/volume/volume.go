@@ -77,7 +77,7 @@ func (v *Volumes) setup(ctx context.Context, p *corev1.Pod, vol *corev1.Volume) 
 	case vol.EmptyDir != nil:
 		return emptyDir(dir, vol.EmptyDir, group(p))
 	case claimName(p, vol) != "":
-		return v.persistent(ctx, p, claimName(p, vol), dir)
+		return v.persistent(ctx, p, vol, dir)
 	case isPayload(vol):
 		files, err := v.payload(ctx, p, vol)
 		if err != nil {
