@@ -267,6 +267,38 @@ spec:
 		shoal(t, "delete", "rc", "filler")
 		shoal(t, "delete", "pod", "urgent", "--now")
 	})
+	t.Run("who does not tolerate a taint leaves, and a machine that is off is given up", func(t *testing.T) {
+		shoal(t, "taint", c.names[1], "maintenance=:NoExecute")
+		running(t, c.api, "agent", 2, 20*time.Second, c.names[1])
+		running(t, c.api, "db", 3, 20*time.Second, c.names[1])
+		shoal(t, "taint", c.names[1], "maintenance-")
+		running(t, c.api, "agent", 3, 20*time.Second)
+		victim := ""
+		all, err := pods(t.Context(), c.api, "db")
+		must(t, err)
+		for _, p := range all {
+			if p.Spec.NodeName != master(t) {
+				victim = p.Spec.NodeName
+			}
+		}
+		living := clientFor(t, c.others(victim)...)
+		shoal(t, "lab", "kill", victim)
+		within(t, 20*time.Second, "the machine is missed", func(ctx context.Context) error {
+			all, err := pods(ctx, living, "db")
+			for _, p := range all {
+				if p.Spec.NodeName == victim && api.IsPodReady(p) {
+					return errNotYet
+				}
+			}
+			return err
+		})
+		shoal(t, "taint", victim, "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute")
+		running(t, living, "db", 3, 20*time.Second, victim)
+		shoal(t, "lab", "start", victim)
+		shoal(t, "taint", victim, "node.kubernetes.io/out-of-service-")
+		running(t, living, "agent", 3, 30*time.Second)
+		running(t, living, "db", 3, 20*time.Second)
+	})
 	t.Run("a CronJob comes every minute", func(t *testing.T) {
 		within(t, 70*time.Second, "a job of tick has succeeded", func(ctx context.Context) error {
 			out, err := tryShoal(ctx, "get", "cronjob", "tick", "-o", "jsonpath={.status.lastSuccessfulTime}")
