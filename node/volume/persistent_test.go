@@ -90,7 +90,7 @@ func TestWhatAClaimsVolumeMustBe(t *testing.T) {
 		"made for another pod": {source: madeHere("here"), change: func(o *objects) {
 			o.claims["p-v"] = o.claims["data"]
 		}, want: "was not made for this pod"},
-		"of another claim":   {source: madeHere("here"), change: func(o *objects) { o.volumes["pv"].Spec.ClaimRef.UID = "x" }, want: "does not belong to"},
+		"of another claim": {source: madeHere("here"), change: func(o *objects) { o.volumes["pv"].Spec.ClaimRef.UID = "x" }, want: "does not belong to"},
 		"a device": {source: madeHere("here"), change: func(o *objects) {
 			o.volumes["pv"].Spec.VolumeMode = new(corev1.PersistentVolumeBlock)
 		}, want: "block device"},
