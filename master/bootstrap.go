@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -48,7 +49,7 @@ func (m *Master) bootstrap(ctx context.Context) error {
 	for _, c := range api.SystemPriorityClasses() {
 		g.Go(func() error { return m.ensure(gctx, api.PriorityClasses, c) })
 	}
-	g.Go(func() error { return m.ensure(gctx, api.StorageClasses, api.LocalStorageClass()) })
+	g.Go(func() error { return m.ensureClass(gctx) })
 	if err := g.Wait(); err != nil {
 		return err
 	}
@@ -81,6 +82,26 @@ func AwaitBootstrap(ctx context.Context, c client.Interface) error {
 
 func namespace(name string) *corev1.Namespace {
 	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+}
+
+// ensureClass makes the class of local volumes, the default one unless there is another.
+func (m *Master) ensureClass(ctx context.Context) error {
+	class := api.LocalStorageClass()
+	if _, err := m.cfg.Client.Get(ctx, api.StorageClasses, client.KeyOf(class), client.GetOptions{ResourceVersion: "0"}); !apierrors.IsNotFound(err) {
+		return err
+	}
+	list, err := m.cfg.Client.List(ctx, api.StorageClasses, client.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("list storage classes: %w", err)
+	}
+	var all []*storagev1.StorageClass
+	for _, o := range list.Items {
+		all = append(all, o.(*storagev1.StorageClass))
+	}
+	if api.DefaultStorageClass(all) != nil {
+		class.Annotations = nil
+	}
+	return m.ensure(ctx, api.StorageClasses, class)
 }
 
 // ensure creates o unless it exists. It does not propose a write that is known to be refused, so that a new term of a

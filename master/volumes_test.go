@@ -425,3 +425,24 @@ func TestAClaimWithoutAClassGetsTheDefaultThatComes(t *testing.T) {
 		}
 	})
 }
+
+func TestAClusterWithADefaultClassKeepsIt(t *testing.T) {
+	inCluster(t, 1, func(c *cluster) {
+		is := func(name string) bool {
+			return get[*storagev1.StorageClass](c, api.StorageClasses, "", name).Annotations[api.AnnDefaultClass] == "true"
+		}
+		if !is(api.LocalClass) {
+			t.Error("a new cluster has no default class")
+		}
+		c.stop()
+		c.remove(api.StorageClasses, api.LocalClass)
+		c.create(api.StorageClasses, &storagev1.StorageClass{
+			ObjectMeta: metav1.ObjectMeta{Name: "disks", Annotations: map[string]string{api.AnnDefaultClass: "true"}}, Provisioner: "disks.example.org",
+		})
+		c.lead(2)
+		c.settle()
+		if is(api.LocalClass) || !is("disks") {
+			t.Errorf("default: local %v, disks %v", is(api.LocalClass), is("disks"))
+		}
+	})
+}

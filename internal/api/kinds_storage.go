@@ -5,7 +5,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 )
 
-// The rows of storage.k8s.io. Nothing provisions or attaches volumes yet.
+// The rows of storage.k8s.io. Only classes act yet: nothing attaches volumes.
 var (
 	CSIDrivers              = row[storagev1.CSIDriver, storagev1.CSIDriverList](storagev1.SchemeGroupVersion, "CSIDriver", "csidrivers").with(csiDriverRow)
 	CSINodes                = row[storagev1.CSINode, storagev1.CSINodeList](storagev1.SchemeGroupVersion, "CSINode", "csinodes").with(csiNodeRow)
