@@ -72,6 +72,7 @@ apiVersion: batch/v1
 kind: Job
 metadata: {name: parts}
 spec:
+  ttlSecondsAfterFinished: 20
   completions: 5
   parallelism: 2
   completionMode: Indexed
@@ -91,7 +92,6 @@ spec:
       containers: [{name: probe, image: "shoal.local/probe:1", args: [exit, "3"]}]
 `
 
-// TestControllersRunRealContainers: what each kind of workload is for, and a Master that dies in the middle.
 // fillers take most of every machine, one each.
 const fillers = `
 apiVersion: v1
@@ -123,6 +123,7 @@ spec:
   - {name: probe, image: "shoal.local/probe:1", args: [sleep], resources: {requests: {cpu: %dm}}}
 `
 
+// TestControllersRunRealContainers: what each kind of workload is for, and a Master that dies in the middle.
 func TestControllersRunRealContainers(t *testing.T) {
 	c := startLab(t, 3)
 	apply(t, controllersManifest)
@@ -298,6 +299,20 @@ spec:
 		shoal(t, "taint", victim, "node.kubernetes.io/out-of-service-")
 		running(t, living, "agent", 3, 30*time.Second)
 		running(t, living, "db", 3, 20*time.Second)
+	})
+	t.Run("a Job goes with its pods when its time is over", func(t *testing.T) {
+		within(t, 30*time.Second, "it is gone", func(ctx context.Context) error {
+			for _, kind := range []string{"jobs", "pods"} {
+				out, err := tryShoal(ctx, "get", kind, "-o", "name")
+				if err == nil && strings.Contains(out, "parts") {
+					err = errNotYet
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	})
 	t.Run("a CronJob comes every minute", func(t *testing.T) {
 		within(t, 70*time.Second, "a job of tick has succeeded", func(ctx context.Context) error {
