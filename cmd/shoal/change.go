@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"shoal/internal/api"
 )
 
 type deleteCmd struct {
@@ -50,12 +53,33 @@ func (c deleteCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	}
 	if c.Wait {
 		for _, o := range gone {
-			if err := conn.until(ctx, o, time.Time{}, nil); err != nil {
-				errs = append(errs, err)
-			}
+			errs = append(errs, conn.untilGone(ctx, std, o))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// deletionPatience is how long a deletion may take before people are told what it waits for.
+var deletionPatience = 3 * time.Second
+
+// untilGone waits until an object is gone.
+func (c *conn) untilGone(ctx context.Context, std streams, o object) error {
+	done := make(chan error, 1)
+	go func() { done <- c.until(ctx, o, time.Time{}, nil) }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(deletionPatience):
+	}
+	var is metav1.PartialObjectMetadata
+	if err := c.json(ctx, request{method: "GET", path: path(o.kind, o.namespace, o.name)}, &is); err == nil && len(is.Finalizers) > 0 {
+		why := ""
+		if slices.Contains(is.Finalizers, api.FinalizerClaim) {
+			why = ", which means that a pod uses it"
+		}
+		fmt.Fprintf(std.err, "%s %q is still there: its finalizers are %s%s\n", strings.ToLower(o.kind.Kind), o.name, strings.Join(is.Finalizers, ", "), why)
+	}
+	return <-done
 }
 
 // find lists what is to be deleted.

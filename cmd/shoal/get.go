@@ -126,11 +126,7 @@ func (c getCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	if out.wantsObjects() && !c.Watch {
 		return c.objects(ctx, g, conn, targets, out)
 	}
-	var errs []error
-	for _, t := range targets {
-		errs = append(errs, c.tables(ctx, g, conn, t, out))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := c.tables(ctx, g, conn, targets, out); err != nil {
 		return err
 	}
 	if !out.printed {
@@ -183,21 +179,41 @@ func severalKinds(targets []target) bool {
 	return false
 }
 
-// tables prints one target as the server's table, and then its changes.
-func (c getCmd) tables(ctx context.Context, g *Globals, conn *conn, t target, out *printer) error {
-	r := c.request(g, t)
-	r.accept = tableType
+// tables prints the server's tables, one for objects of a kind that come one after the other, and then, of a single target, its changes.
+func (c getCmd) tables(ctx context.Context, g *Globals, conn *conn, targets []target, out *printer) error {
+	var errs []error
 	var table metav1.Table
-	if err := conn.json(ctx, r, &table); err != nil {
-		return c.tooOld(err)
+	for i, t := range targets {
+		one, err := c.table(ctx, g, conn, t)
+		if err != nil {
+			errs = append(errs, err)
+		} else {
+			one.Rows = append(table.Rows, one.Rows...)
+			table = one
+		}
+		if i+1 < len(targets) && targets[i+1].kind == t.kind {
+			continue
+		}
+		errs = append(errs, out.table(t.kind, &table))
+		table.Rows = nil
 	}
-	if len(table.Rows) == 0 && c.AsOf != 0 && t.name != "" {
-		return c.notThen(t)
-	}
-	if err := out.table(t.kind, &table); err != nil || !c.Watch {
+	if err := errors.Join(errs...); err != nil || !c.Watch {
 		return err
 	}
-	return c.follow(ctx, g, conn, t, table.ResourceVersion, out)
+	return c.follow(ctx, g, conn, targets[0], table.ResourceVersion, out)
+}
+
+// table asks for one target.
+func (c getCmd) table(ctx context.Context, g *Globals, conn *conn, t target) (table metav1.Table, err error) {
+	r := c.request(g, t)
+	r.accept = tableType
+	if err := conn.json(ctx, r, &table); err != nil {
+		return table, c.tooOld(err)
+	}
+	if len(table.Rows) == 0 && c.AsOf != 0 && t.name != "" {
+		return table, c.notThen(t)
+	}
+	return table, nil
 }
 
 // follow prints changes until the user ends it. The server ends long watches now and then: it goes on where it was.
