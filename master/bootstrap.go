@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -94,11 +93,7 @@ func (m *Master) ensureClass(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list storage classes: %w", err)
 	}
-	var all []*storagev1.StorageClass
-	for _, o := range list.Items {
-		all = append(all, o.(*storagev1.StorageClass))
-	}
-	if api.DefaultStorageClass(all) != nil {
+	if api.DefaultStorageClass(list.Items) != nil {
 		class.Annotations = nil
 	}
 	return m.ensure(ctx, api.StorageClasses, class)

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
@@ -24,14 +25,13 @@ import (
 // when the API says that the volume is to go: a finalizer on the volume, set before its first pod starts, makes the API wait for that. What the
 // API knows nothing of is left alone: a cluster that was restored to an earlier day must not cost what people have written since.
 type localVolumes struct {
-	n     *Node
-	dir   string
-	queue client.Queue
-	poke  chan struct{}
+	n         *Node
+	dir       string
+	queue     client.Queue
+	following *followers
 
 	mu       sync.Mutex
 	followed map[string]*followed
-	pending  []*followed // to be run
 }
 
 // followed is a volume of which there is, or was, a directory.
@@ -45,7 +45,7 @@ const deleted = "~deleted"
 
 func newLocalVolumes(n *Node) *localVolumes {
 	return &localVolumes{
-		n: n, dir: filepath.Join(n.cfg.Dir, "volumes"), queue: client.NewQueue(), poke: make(chan struct{}, 1),
+		n: n, dir: filepath.Join(n.cfg.Dir, "volumes"), queue: client.NewQueue(), following: newFollowers(),
 		followed: map[string]*followed{},
 	}
 }
@@ -101,36 +101,12 @@ func (l *localVolumes) Run(ctx context.Context) error {
 	if err := l.takeStock(); err != nil {
 		l.n.log.Error("volumes of this machine not looked at", "dir", l.dir, "err", err)
 	}
-	var all sync.WaitGroup
-	defer all.Wait()
-	all.Go(func() {
-		_ = client.RunLoop(ctx, client.LoopConfig[client.Key]{Name: "localvolumes", Queue: l.queue, Workers: 1, Reconcile: l.reconcile, Log: l.n.log})
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return l.following.Run(ctx) })
+	g.Go(func() error {
+		return client.RunLoop(ctx, client.LoopConfig[client.Key]{Name: "localvolumes", Queue: l.queue, Workers: 1, Reconcile: l.reconcile, Log: l.n.log})
 	})
-	for {
-		l.mu.Lock()
-		pending := l.pending
-		l.pending = nil
-		l.mu.Unlock()
-		for _, f := range pending {
-			all.Go(func() {
-				ctx, cancel := context.WithCancel(ctx)
-				defer cancel()
-				all.Go(func() {
-					select {
-					case <-f.over:
-						cancel()
-					case <-ctx.Done():
-					}
-				})
-				_ = f.Cache.Run(ctx) // ends with ctx only
-			})
-		}
-		select {
-		case <-l.poke:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return g.Wait()
 }
 
 // takeStock follows the volumes of which there is a directory.
@@ -162,8 +138,7 @@ func (l *localVolumes) follow(name string) {
 	c.OnChange(func(_, _ *corev1.PersistentVolume) { l.queue.Add(client.Key{Name: name}) })
 	f := &followed{c, make(chan struct{})}
 	l.followed[name] = f
-	l.pending = append(l.pending, f)
-	wake(l.poke)
+	l.following.add(c.Run, f.over)
 }
 
 // reconcile removes the data of a volume that is to go when nobody else holds it any more.

@@ -19,13 +19,12 @@ import (
 // references holds the ConfigMaps, Secrets, claims and volumes that this machine's pods use: each is followed by a watch of its own, for
 // as long as a pod uses it, because a node may read no others.
 type references struct {
-	n    *Node
-	poke chan struct{}
+	n         *Node
+	following *followers
 
-	mu      sync.Mutex
-	refs    map[refKey]*reference
-	held    map[types.UID][]refKey
-	pending []*reference // to be followed
+	mu   sync.Mutex
+	refs map[refKey]*reference
+	held map[types.UID][]refKey
 }
 
 type refKey struct {
@@ -44,39 +43,11 @@ type reference struct {
 }
 
 func newReferences(n *Node) *references {
-	return &references{n: n, poke: make(chan struct{}, 1), refs: map[refKey]*reference{}, held: map[types.UID][]refKey{}}
+	return &references{n: n, following: newFollowers(), refs: map[refKey]*reference{}, held: map[types.UID][]refKey{}}
 }
 
 // Run follows what is held until ctx ends.
-func (r *references) Run(ctx context.Context) error {
-	var all sync.WaitGroup
-	defer all.Wait()
-	for {
-		r.mu.Lock()
-		pending := r.pending
-		r.pending = nil
-		r.mu.Unlock()
-		for _, ref := range pending {
-			all.Go(func() {
-				ctx, cancel := context.WithCancel(ctx)
-				defer cancel()
-				all.Go(func() {
-					select {
-					case <-ref.unused:
-						cancel()
-					case <-ctx.Done():
-					}
-				})
-				_ = ref.cache.Run(ctx) // ends with ctx only
-			})
-		}
-		select {
-		case <-r.poke:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
+func (r *references) Run(ctx context.Context) error { return r.following.Run(ctx) }
 
 // hold follows everything p refers to.
 func (r *references) hold(p *corev1.Pod) {
@@ -166,8 +137,7 @@ func (r *references) followLocked(k refKey, rev string) *reference {
 		followOne[*corev1.ConfigMap](ref, config, k.key, changed)
 	}
 	r.refs[k] = ref
-	r.pending = append(r.pending, ref)
-	wake(r.poke)
+	r.following.add(ref.cache.Run, ref.unused)
 	return ref
 }
 

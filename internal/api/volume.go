@@ -3,7 +3,6 @@ package api
 import (
 	"cmp"
 	"fmt"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -35,17 +34,18 @@ func LocalStorageClass() *storagev1.StorageClass {
 	}
 }
 
-// DefaultStorageClass is the class of claims that name none: of those that say so the newest, as in Kubernetes; nil when none does.
-func DefaultStorageClass(all []*storagev1.StorageClass) *storagev1.StorageClass {
-	all = slices.DeleteFunc(slices.Clone(all), func(c *storagev1.StorageClass) bool {
-		return c.Annotations[AnnDefaultClass] != "true" && c.Annotations["storageclass.beta.kubernetes.io/is-default-class"] != "true"
-	})
-	if len(all) == 0 {
-		return nil
+// DefaultStorageClass is the class, of those given, of claims that name none: of those that say so the newest, as in Kubernetes; nil when none does.
+func DefaultStorageClass[T Object](classes []T) (found *storagev1.StorageClass) {
+	for _, o := range classes {
+		c, ok := any(o).(*storagev1.StorageClass)
+		if !ok || c.Annotations[AnnDefaultClass] != "true" && c.Annotations["storageclass.beta.kubernetes.io/is-default-class"] != "true" {
+			continue
+		}
+		if found == nil || cmp.Or(found.CreationTimestamp.Compare(c.CreationTimestamp.Time), cmp.Compare(c.Name, found.Name)) < 0 {
+			found = c
+		}
 	}
-	return slices.MinFunc(all, func(a, b *storagev1.StorageClass) int {
-		return cmp.Or(b.CreationTimestamp.Compare(a.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
-	})
+	return found
 }
 
 // WaitsForConsumer reports whether claims of a class, which may be nil, are bound when a pod that uses them is given a Node.

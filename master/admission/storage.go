@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/component-helpers/storage/volume"
 
 	"shoal/internal/api"
@@ -47,11 +46,7 @@ func (p defaultClass) Admit(ctx context.Context, r *Request) error {
 	if err != nil {
 		return err
 	}
-	var all []*storagev1.StorageClass
-	for _, o := range list.Items {
-		all = append(all, o.(*storagev1.StorageClass))
-	}
-	if class := api.DefaultStorageClass(all); class != nil {
+	if class := api.DefaultStorageClass(list.Items); class != nil {
 		claim.Spec.StorageClassName = &class.Name
 	}
 	return nil

@@ -37,9 +37,10 @@ func isReadOnly(vol *corev1.Volume) bool {
 	return vol.PersistentVolumeClaim != nil && vol.PersistentVolumeClaim.ReadOnly
 }
 
-// persistent makes link point to what a claim's volume holds. It is a link, because what is below a pod's directory is removed with the pod.
+// persistent makes link point to what a claim's volume holds. It is a link, because what is below a pod's directory is removed with the pod. The
+// pod's group gets the volume before the link is there, and only then: nobody goes through the files of a pod that runs.
 func (v *Volumes) persistent(ctx context.Context, p *corev1.Pod, vol *corev1.Volume, link string) error {
-	at, err := v.claimed(ctx, p, vol)
+	at, pods, err := v.claimed(ctx, p, vol)
 	if err != nil {
 		if _, gone := os.Readlink(link); gone == nil && apierrors.IsNotFound(err) {
 			v.cfg.Log.Debug("volume left as it is", "pod", p.Name, "ns", p.Namespace, "err", err)
@@ -50,6 +51,11 @@ func (v *Volumes) persistent(ctx context.Context, p *corev1.Pod, vol *corev1.Vol
 	if was, err := os.Readlink(link); err == nil && was == at {
 		return nil
 	}
+	if pods {
+		if err := giveToGroup(at, p); err != nil {
+			return err
+		}
+	}
 	if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
 		return err
 	}
@@ -59,48 +65,45 @@ func (v *Volumes) persistent(ctx context.Context, p *corev1.Pod, vol *corev1.Vol
 	return os.Symlink(at, link)
 }
 
-// claimed returns where the volume of a claim is.
-func (v *Volumes) claimed(ctx context.Context, p *corev1.Pod, vol *corev1.Volume) (string, error) {
+// claimed returns where the volume of a claim is, and whether all that is there is the pods' own, as on a hostPath it is not.
+func (v *Volumes) claimed(ctx context.Context, p *corev1.Pod, vol *corev1.Volume) (at string, pods bool, err error) {
 	name := claimName(p, vol)
 	c, err := v.cfg.Objects.Claim(p.Namespace, name)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	if vol.Ephemeral != nil && !metav1.IsControlledBy(c, p) {
-		return "", fmt.Errorf("persistentvolumeclaim %q was not made for this pod", name)
+		return "", false, fmt.Errorf("persistentvolumeclaim %q was not made for this pod", name)
 	}
 	if !api.IsClaimBound(c) {
-		return "", fmt.Errorf("persistentvolumeclaim %q is not bound to a volume yet: see its events", name)
+		return "", false, fmt.Errorf("persistentvolumeclaim %q is not bound to a volume yet: see its events", name)
 	}
 	pv, err := v.cfg.Objects.Volume(c.Spec.VolumeName)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	if pv.Spec.ClaimRef == nil || pv.Spec.ClaimRef.UID != c.UID {
-		return "", fmt.Errorf("persistentvolume %q does not belong to persistentvolumeclaim %q", pv.Name, name)
+		return "", false, fmt.Errorf("persistentvolume %q does not belong to persistentvolumeclaim %q", pv.Name, name)
 	}
 	if pv.Spec.VolumeMode != nil && *pv.Spec.VolumeMode == corev1.PersistentVolumeBlock {
-		return "", fmt.Errorf("persistentvolume %q is a block device, which is not supported", pv.Name)
+		return "", false, fmt.Errorf("persistentvolume %q is a block device, which is not supported", pv.Name)
 	}
 	switch {
 	case api.LocalVolumeNode(pv) != "":
 		at, err := v.cfg.Local.Open(ctx, pv)
-		if err != nil {
-			return "", err
-		}
-		return at, giveToGroup(at, p)
+		return at, true, err
 	case pv.Spec.Local != nil:
 		at := pv.Spec.Local.Path
 		if info, err := os.Stat(at); err != nil || !info.IsDir() {
-			return "", fmt.Errorf("local volume %q: there is no directory %s on this machine", pv.Name, at)
+			return "", false, fmt.Errorf("local volume %q: there is no directory %s on this machine", pv.Name, at)
 		}
-		return at, giveToGroup(at, p)
+		return at, true, nil
 	case pv.Spec.HostPath != nil:
-		return pv.Spec.HostPath.Path, checkHostPath(pv.Spec.HostPath)
+		return pv.Spec.HostPath.Path, false, checkHostPath(pv.Spec.HostPath)
 	case pv.Spec.CSI != nil:
-		return "", fmt.Errorf("persistentvolume %q: CSI driver %q is not on this machine", pv.Name, pv.Spec.CSI.Driver)
+		return "", false, fmt.Errorf("persistentvolume %q: CSI driver %q is not on this machine", pv.Name, pv.Spec.CSI.Driver)
 	}
-	return "", fmt.Errorf("persistentvolume %q is of a type that is not supported: those that are, are local, hostPath, and what class %q makes", pv.Name, api.LocalClass)
+	return "", false, fmt.Errorf("persistentvolume %q is of a type that is not supported: those that are, are local, hostPath, and what class %q makes", pv.Name, api.LocalClass)
 }
 
 // giveToGroup makes everything in a volume the pod's group's to read and write, if it has one and it is not so already.

@@ -145,11 +145,17 @@ func TestAVolumeBelongsToThePodsGroup(t *testing.T) {
 	}
 	// On a mismatch of the root only.
 	must(t, os.Chown(filepath.Join(data, "dir", "file"), 0, 0))
+	must(t, v.Teardown(p.UID))
 	must(t, v.Setup(t.Context(), p))
 	if gid, _ := is(filepath.Join(data, "dir", "file")); gid != 0 {
 		t.Error("all was looked at again")
 	}
 	p.Spec.SecurityContext.FSGroupChangePolicy = nil
+	must(t, v.Setup(t.Context(), p))
+	if gid, _ := is(filepath.Join(data, "dir", "file")); gid != 0 {
+		t.Error("the files of a pod that runs were gone through")
+	}
+	must(t, v.Teardown(p.UID))
 	must(t, v.Setup(t.Context(), p))
 	if gid, _ := is(filepath.Join(data, "dir", "file")); gid != 4711 {
 		t.Error("a file was forgotten")
