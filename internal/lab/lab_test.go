@@ -3,12 +3,14 @@ package lab
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,8 +53,11 @@ func up(t *testing.T, n int) *Lab {
 	if os.Geteuid() != 0 {
 		t.Fatal("the lab needs root")
 	}
-	if _, err := os.Stat(Dir); err == nil {
-		t.Fatalf("%s exists: a lab is up", Dir)
+	if peers, err := Peers(); err == nil && slices.ContainsFunc(peers, func(p Peer) bool { return p.Init.alive() }) {
+		t.Fatal("a lab is up: end it with: shoal lab down")
+	}
+	if err := Down(t.Context(), Config{}); err != nil && !errors.Is(err, ErrNoLab) { // of a test that was killed
+		t.Fatal(err)
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -208,5 +213,40 @@ func TestTheHostKeepsItsHardwareAddress(t *testing.T) {
 		if got, want := address(), macOf(hostAddress()).String(); got != want {
 			t.Errorf("without %s the bridge has %s, not its own %s", name, got, want)
 		}
+	}
+}
+
+// A restart of the host takes the power of all machines at once, and the lab hears nothing of it.
+func TestUpStartsALabWhoseMachinesAreOff(t *testing.T) {
+	l := up(t, 2)
+	kept := filepath.Join(l.state.Peers[0].DataDir(), "kept")
+	if err := os.WriteFile(kept, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range l.state.Peers {
+		if err := p.Init.signal(unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Init.wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Up(t.Context(), l.cfg, 3)
+	if err == nil || !strings.Contains(err.Error(), "shoal lab up --peers 2") {
+		t.Errorf("another number of machines: %v", err)
+	}
+	again, err := Up(t.Context(), l.cfg, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reaches(t, again, "peer-1", "peer-2", "5") || !exists(kept) {
+		t.Error("the lab is not as it was")
+	}
+	_ = again.Close()
+	if _, err := Up(t.Context(), l.cfg, 2); err == nil || !strings.Contains(err.Error(), "is up already") {
+		t.Errorf("a lab that is up: %v", err)
 	}
 }

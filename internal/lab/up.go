@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,7 +22,8 @@ import (
 const readyTimeout = 60 * time.Second
 
 // Up makes a lab of n machines, starts their peers with identical configuration and waits until every API answers. What a
-// killed lab up left behind is removed first. A lab that is up is an error.
+// killed lab up left behind is removed first. A lab of n machines that are all off, as after a restart of the host, is started
+// with what is on its disks. A lab that is up is an error.
 func Up(ctx context.Context, cfg Config, n int) (*Lab, error) {
 	if n < 1 || n > maxPeers {
 		return nil, fmt.Errorf("a lab has 1 to %d peers, not %d", maxPeers, n)
@@ -39,8 +41,30 @@ func Up(ctx context.Context, cfg Config, n int) (*Lab, error) {
 
 func (l *Lab) up(ctx context.Context, n int) error {
 	if err := l.load(); err == nil && l.state.Complete {
-		return fmt.Errorf("a lab of %d peers is up already: see it with: shoal lab status; end it with: shoal lab down", len(l.state.Peers))
+		return l.upAgain(ctx, n)
 	}
+	return l.upAnew(ctx, n)
+}
+
+// upAgain starts the lab that is there.
+func (l *Lab) upAgain(ctx context.Context, n int) error {
+	peers := l.state.Peers
+	switch {
+	case slices.ContainsFunc(peers, func(p Peer) bool { return p.Init.alive() }):
+		return fmt.Errorf("a lab of %d peers is up already: see it with: shoal lab status; end it with: shoal lab down", len(peers))
+	case len(peers) != n:
+		return fmt.Errorf("a lab of %d peers, all off, is there already: start it with: shoal lab up --peers %[1]d; remove it with: shoal lab down", len(peers))
+	}
+	l.say("the lab's %d machines are off: they are started with what is on their disks", n)
+	for i := range peers { // whoever turned them off may not have been the lab
+		if err := peers[i].powerOff(ctx); err != nil {
+			return err
+		}
+	}
+	return l.startAll(ctx)
+}
+
+func (l *Lab) upAnew(ctx context.Context, n int) error {
 	if err := l.clean(ctx); err != nil {
 		return err
 	}
@@ -65,7 +89,6 @@ func (l *Lab) up(ctx context.Context, n int) error {
 			return err
 		}
 	}
-	started := time.Now()
 	if err := l.startAll(ctx); err != nil {
 		return err
 	}
@@ -73,7 +96,6 @@ func (l *Lab) up(ctx context.Context, n int) error {
 		return err
 	}
 	l.state.Complete = true
-	l.say("%d peers ready after %d ms", n, time.Since(started).Milliseconds())
 	return l.save()
 }
 
@@ -84,6 +106,7 @@ func (l *Lab) startAll(ctx context.Context) error {
 		errs  []error
 		waits sync.WaitGroup
 	)
+	started := time.Now()
 	for i := range l.state.Peers {
 		p := &l.state.Peers[i]
 		ready, err := l.launch(ctx, p)
@@ -102,7 +125,11 @@ func (l *Lab) startAll(ctx context.Context) error {
 		})
 	}
 	waits.Wait()
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	l.say("%d peers ready after %d ms", len(l.state.Peers), time.Since(started).Milliseconds())
+	return nil
 }
 
 // prepare writes the peer's directory and configuration. The files of all peers differ in name and directory only.
