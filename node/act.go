@@ -96,7 +96,7 @@ func (w *worker) attach(ctx context.Context) error {
 func (w *worker) startContainer(ctx context.Context, p *corev1.Pod, a action) error {
 	c, _ := containerOf(p, a.name)
 	begun := w.n.cfg.Now()
-	img, err := w.n.cfg.Runtime.Image(ctx, c.Image, c.ImagePullPolicy)
+	img, err := w.n.cfg.Runtime.Image(ctx, c.Image, runtime.Pull{Policy: c.ImagePullPolicy, Credentials: w.pullCredentials(p)})
 	if err != nil {
 		if runtime.Reason(err) == "" {
 			err = &runtime.Error{Reason: runtime.ReasonImagePull, Err: err}

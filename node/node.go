@@ -81,9 +81,11 @@ type Node struct {
 	pods    *pods
 	server  http.Handler
 
-	mu       sync.Mutex
-	notReady string        // why the node is not ready; empty when it is
-	changed  chan struct{} // closed and replaced when notReady changes
+	mu          sync.Mutex
+	notReady    string // why the node is not ready; empty when it is
+	images      []corev1.ContainerImage
+	imagesKnown bool
+	changed     chan struct{} // closed and replaced when one of them changes
 }
 
 // New returns a node that has done nothing yet.
@@ -139,7 +141,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.machine = detect(n.cfg.Dir)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		n.self.Run, n.objects.Run, n.service.Run, n.refs.Run, n.local.Run, n.events.Run, n.writer.Run, n.pods.Run, n.register, n.follow, n.begin,
+		n.self.Run, n.objects.Run, n.service.Run, n.refs.Run, n.local.Run, n.events.Run, n.writer.Run, n.pods.Run, n.register, n.watchImages, n.follow, n.begin,
 	} {
 		g.Go(func() error { return run(ctx) })
 	}

@@ -220,7 +220,7 @@ func as[T api.Object](o api.Object, err error) (T, error) {
 	return out, err
 }
 
-// referred returns what a pod's volumes and environments are made of, each once.
+// referred returns what a pod's volumes and environments are made of, and what its images are pulled with, each once.
 func referred(p *corev1.Pod) []refKey {
 	var out []refKey
 	seen := map[refKey]bool{}
@@ -233,6 +233,9 @@ func referred(p *corev1.Pod) []refKey {
 	}
 	for _, name := range api.ClaimsOf(p) {
 		add(api.PersistentVolumeClaims, name)
+	}
+	for _, s := range p.Spec.ImagePullSecrets {
+		add(api.Secrets, s.Name)
 	}
 	for i := range p.Spec.Volumes {
 		v := &p.Spec.Volumes[i]

@@ -194,6 +194,9 @@ func (n *Node) labelled(node *corev1.Node) bool {
 func (n *Node) nodeStatus(prev *corev1.NodeStatus, why string, now time.Time) *corev1.NodeStatus {
 	s := prev.DeepCopy()
 	s.Capacity, s.Allocatable = n.capacity(), n.allocatable()
+	if held, known := n.imageList(); known {
+		s.Images = held
+	}
 	s.Addresses = nil
 	for _, ip := range n.cfg.Machine.Addresses {
 		s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip})

@@ -65,7 +65,7 @@ func (w *worker) complain(p *corev1.Pod, a action, t try) {
 func (w *worker) retryNow() {
 	w.mem.prepared = false
 	for key, t := range w.mem.tries {
-		if key == "volumes" || strings.HasPrefix(key, "start/") && t.reason == runtime.ReasonConfig {
+		if key == "volumes" || strings.HasPrefix(key, "start/") && (t.reason == runtime.ReasonConfig || t.reason == runtime.ReasonImagePull || t.reason == runtime.ReasonImageNeverPull) {
 			delete(w.mem.tries, key)
 		}
 	}

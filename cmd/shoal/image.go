@@ -5,15 +5,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
+	"sync"
 	"text/tabwriter"
+	"time"
 
 	"shoal/internal/api"
 )
 
 type imageCmd struct {
 	Import imageImportCmd `cmd:"" help:"Load image archives (docker or OCI) into peers."`
+	Pull   imagePullCmd   `cmd:"" help:"Have peers pull an image before pods need it; one fetches it, the others take it from there."`
 	List   imageListCmd   `cmd:"" help:"List the images that peers hold."`
 }
 
@@ -75,6 +79,58 @@ func (c *conn) importImage(ctx context.Context, peer, file string) ([]string, er
 	var names []string
 	err = c.json(ctx, request{method: "POST", path: "/shoal/v1/peers/" + peer + "/images", ctype: "application/x-tar", body: archive}, &names)
 	return names, err
+}
+
+type imagePullCmd struct {
+	onPeers
+	Username string `short:"u" help:"User of the registry; the password is read from standard input."`
+	Image    string `arg:"" help:"The image, for example registry.example/team/app:v1."`
+}
+
+func (c imagePullCmd) Run(ctx context.Context, g *Globals, std streams) error {
+	conn, err := g.connect()
+	if err != nil {
+		return err
+	}
+	peers, err := c.names(ctx, conn)
+	if err != nil {
+		return err
+	}
+	ask := api.PullRequest{Image: c.Image, Username: c.Username}
+	if c.Username != "" {
+		b, err := io.ReadAll(io.LimitReader(std.in, 64<<10))
+		if err != nil {
+			return err
+		}
+		if ask.Password = strings.TrimRight(string(b), "\r\n"); ask.Password == "" {
+			return usagef("give the password of %s on standard input: shoal image pull -u %[1]s %s < FILE", c.Username, c.Image)
+		}
+	}
+	body, err := json.Marshal(ask)
+	if err != nil {
+		return err
+	}
+	var (
+		mu   sync.Mutex
+		all  sync.WaitGroup
+		errs []error
+	)
+	for _, peer := range peers {
+		all.Go(func() {
+			begun := time.Now()
+			var got api.PeerImage
+			err := conn.json(ctx, request{method: "POST", path: "/shoal/v1/peers/" + peer + "/images/pull", ctype: "application/json", body: body}, &got)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s on %s: %w", c.Image, peer, err))
+				return
+			}
+			fmt.Fprintf(std.out, "%s: %s (%.1f MB) after %v\n", peer, c.Image, float64(got.Size)/1e6, time.Since(begun).Round(time.Millisecond))
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 type imageListCmd struct {

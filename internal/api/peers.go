@@ -83,6 +83,14 @@ type Restored struct {
 	Done     bool     `json:"done"`
 }
 
+// PullRequest is the body of POST /shoal/v1/peers/NAME/images/pull, which answers with a PeerImage when the image is there. Without a user the image is
+// pulled anonymously.
+type PullRequest struct {
+	Image    string `json:"image"`
+	Username string `json:"username,omitempty"`
+	Password string `json:"password,omitempty"`
+}
+
 // PeerImage is one image that a peer holds: the items of GET /shoal/v1/peers/NAME/images.
 type PeerImage struct {
 	Name string `json:"name"`

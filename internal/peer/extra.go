@@ -35,6 +35,7 @@ func (p *Peer) extra() http.Handler {
 	})))
 	m.Handle("GET /shoal/v1/peers/{name}/images", p.admins(p.onThatPeer(p.withRuntime(p.listImages))))
 	m.Handle("POST /shoal/v1/peers/{name}/images", p.admins(p.onThatPeer(p.withRuntime(p.importImage))))
+	m.Handle("POST /shoal/v1/peers/{name}/images/pull", p.admins(p.onThatPeer(p.withRuntime(p.pullImage))))
 	m.HandleFunc("GET /shoal/v1/history", p.serveHistory)
 	m.Handle("GET /shoal/v1/backup", p.admins(http.HandlerFunc(p.serveBackup)))
 	m.Handle("POST /shoal/v1/restore", p.admins(p.onTheMaster(p.serveRestore)))
@@ -127,21 +128,4 @@ func (p *Peer) withRuntime(next http.HandlerFunc) http.HandlerFunc {
 		case <-r.Context().Done():
 		}
 	}
-}
-
-func (p *Peer) listImages(w http.ResponseWriter, r *http.Request) {
-	held, err := p.machine.runtime.Images(r.Context())
-	all := make([]api.PeerImage, 0, len(held))
-	for _, i := range held {
-		all = append(all, api.PeerImage{Name: i.Name, ID: i.ID, Size: i.Size})
-	}
-	answer(w, all, err)
-}
-
-func (p *Peer) importImage(w http.ResponseWriter, r *http.Request) {
-	names, err := p.machine.runtime.Import(r.Context(), r.Body)
-	if err != nil {
-		err = failf(http.StatusBadRequest, "import: %v", err)
-	}
-	answer(w, names, err)
 }

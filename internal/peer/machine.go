@@ -12,6 +12,7 @@ import (
 	"shoal/internal/client"
 	"shoal/internal/pki"
 	"shoal/node"
+	"shoal/node/images"
 	"shoal/node/keeper"
 	"shoal/node/network"
 	"shoal/node/runtime/containerd"
@@ -24,6 +25,7 @@ import (
 // peer's API, in memory and with the peer's certificate.
 type machine struct {
 	keeper  *keeper.Client
+	images  *images.Sources
 	runtime *containerd.Runtime
 	node    *node.Node
 	network *network.Machine
@@ -48,11 +50,12 @@ func newMachine(ctx context.Context, p *Peer) (*machine, error) {
 		return nil, err
 	}
 	services, pods := netip.MustParsePrefix(p.cfg.Network.ServiceCIDR), netip.MustParsePrefix(p.cfg.Network.PodCIDR)
+	sources := p.newImages(c)
 	m := &machine{
 		keeper: k,
+		images: sources,
 		runtime: containerd.New(containerd.Config{
-			Socket: k.Socket(), RunDir: p.cfg.RunDir, CgroupParent: p.cfg.Runtime.CgroupParent,
-			PlainHTTP: p.cfg.Runtime.InsecureRegistries, Keeper: k, Log: p.log,
+			Socket: k.Socket(), RunDir: p.cfg.RunDir, CgroupParent: p.cfg.Runtime.CgroupParent, Sources: sources, Keeper: k, Log: p.log,
 		}),
 		network: network.New(network.Config{Node: p.cfg.Name, Client: c, ServiceCIDR: services, Log: p.log}),
 		source:  source.New(source.Config{Client: c, Log: p.log}),

@@ -16,6 +16,7 @@ import (
 
 	"shoal/internal/api"
 	"shoal/internal/pki"
+	"shoal/node/images"
 )
 
 // masterWait is how long a request waits for a Master before it is refused.
@@ -111,6 +112,7 @@ func (p *Peer) routes() http.Handler {
 	m.Handle("POST /peer/admin", p.peerOnly(p.signFor(p.signAdmin)))
 	m.Handle("POST /peer/consensus/{method}", p.peerOnly(p.serveConsensus))
 	m.Handle("/peer/pods/", p.peerOnly(p.machine.node.Server().ServeHTTP))
+	m.Handle(images.Path, p.peerOnly(p.serveImages()))
 	m.Handle("/", p.api)
 	return m
 }

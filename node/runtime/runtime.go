@@ -32,8 +32,9 @@ type Interface interface {
 	// not there succeeds. Log files are left to the caller.
 	RemovePod(ctx context.Context, uid types.UID) error
 
-	// Image finds or pulls an image as policy demands and returns its config's defaults.
-	Image(ctx context.Context, ref string, policy corev1.PullPolicy) (Image, error)
+	// Image finds or pulls an image as p demands and returns its config's defaults. An image that is here but was pulled with credentials that
+	// are not among p's is had only if the registry says so.
+	Image(ctx context.Context, ref string, p Pull) (Image, error)
 	// StartContainer creates and starts a container; its output goes to c.LogPath in CRI format through the keeper.
 	StartContainer(ctx context.Context, c ContainerConfig) (Container, error)
 	// StopContainer sends the stop signal, and SIGKILL after grace; it returns when the container has ended.
@@ -50,9 +51,22 @@ type Interface interface {
 	// ctx ends. An empty UID means that events may have been missed: look at every pod. changed must not block.
 	Events(ctx context.Context, changed func(types.UID)) error
 
-	// Images lists local images; Import reads an OCI or docker archive and returns the names it holds.
-	Images(ctx context.Context) ([]Image, error)
+	// Images lists local images, with a channel that is closed when there may be others; Import reads an OCI or docker archive and returns the names
+	// it holds.
+	Images(ctx context.Context) (all []Image, changed <-chan struct{}, err error)
 	Import(ctx context.Context, archive io.Reader) ([]string, error)
+}
+
+// Pull says when an image is pulled, and as whom.
+type Pull struct {
+	Policy      corev1.PullPolicy
+	Credentials []Credential // those that fit the image are tried, the most particular first
+}
+
+// Credential is a user of a registry.
+type Credential struct {
+	Registry           string // HOST[:PORT][/PATH], as in Docker's configuration; parts of the host may be *
+	Username, Password string
 }
 
 // SandboxConfig describes a pod's sandbox.
@@ -167,7 +181,7 @@ type ContainerConfig struct {
 
 // Image is a local image.
 type Image struct {
-	Name       string // the reference asked for
+	Name       string // the reference asked for; in a list, the whole name
 	ID         string // digest of its config
 	Digests    []string
 	Size       int64

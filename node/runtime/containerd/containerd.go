@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"k8s.io/apimachinery/pkg/types"
 
+	"shoal/node/images"
 	"shoal/node/runtime"
 	"shoal/node/runtime/cgroup"
 	"shoal/node/runtime/sandbox"
@@ -42,12 +43,12 @@ type Keeper interface {
 
 // Config is what New needs. Socket, RunDir and Keeper are required.
 type Config struct {
-	Socket       string   // containerd's
-	Namespace    string   // containerd's; "" is "shoal"
-	RunDir       string   // volatile; pods are below it
-	CgroupParent string   // where pods' cgroups are made; "" is "/shoal"
-	Snapshotter  string   // "" is overlayfs where it works, else native
-	PlainHTTP    []string // registries, HOST or HOST:PORT, that are spoken to without TLS; loopback always is
+	Socket       string          // containerd's
+	Namespace    string          // containerd's; "" is "shoal"
+	RunDir       string          // volatile; pods are below it
+	CgroupParent string          // where pods' cgroups are made; "" is "/shoal"
+	Snapshotter  string          // "" is overlayfs where it works, else native
+	Sources      *images.Sources // nil: registries over TLS, and those at loopback without
 	Keeper       Keeper
 	Log          *slog.Logger
 }
@@ -66,7 +67,7 @@ type Runtime struct {
 	g           *errgroup.Group
 	ctx         func() context.Context // Run's, for what outlives a call
 
-	images  images
+	images  imageCache
 	mu      sync.Mutex
 	pods    map[types.UID]sandbox.Sandbox // by what is on file
 	all     map[string]*record            // containers by id
@@ -84,12 +85,15 @@ func New(c Config) *Runtime {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Sources == nil {
+		c.Sources = images.New(images.Config{Log: c.Log})
+	}
 	c.Log = c.Log.With("component", "runtime")
 	return &Runtime{
 		config:    c,
 		sandboxes: sandbox.New(sandbox.Config{RunDir: c.RunDir, CgroupParent: c.CgroupParent}),
 		ready:     make(chan struct{}),
-		images:    newImages(),
+		images:    newImageCache(),
 		pods:      map[types.UID]sandbox.Sandbox{},
 		all:       map[string]*record{},
 		watches:   map[int]func(types.UID){},

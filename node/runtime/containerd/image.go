@@ -17,48 +17,61 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	corev1 "k8s.io/api/core/v1"
 
+	"shoal/node/images"
 	"shoal/node/runtime"
 )
 
 // image is what a container's start needs of its image, so that a start reads nothing of it again.
 type image struct {
 	runtime.Image
-	chain  string // the snapshot that containers are made from
+	target ocispec.Descriptor
+	with   []string // which credentials it was pulled with; nothing when everyone may have it
+	chain  string   // the snapshot that containers are made from
 	config ocispec.ImageConfig
 	users  *users // read from the root filesystem by the first container
 }
 
-// images caches images by name, and lets one call a name look at a time.
-type images struct {
-	mu     sync.Mutex
-	byName map[string]*image
-	busy   map[string]chan struct{}
+// imageCache caches images by name, and lets one call a name look at a time.
+type imageCache struct {
+	mu      sync.Mutex
+	byName  map[string]*image
+	busy    map[string]chan struct{}
+	changed chan struct{} // closed and replaced when there may be others
 }
 
-func newImages() images {
-	return images{byName: map[string]*image{}, busy: map[string]chan struct{}{}}
+func newImageCache() imageCache {
+	return imageCache{byName: map[string]*image{}, busy: map[string]chan struct{}{}, changed: make(chan struct{})}
 }
 
-func (c *images) get(name string) *image {
+func (c *imageCache) get(name string) *image {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.byName[name]
 }
 
-func (c *images) put(name string, i *image) {
+func (c *imageCache) put(name string, i *image) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.byName[name] = i
 }
 
-func (c *images) forget(name string) {
+// forget is called when containerd's image of that name changes.
+func (c *imageCache) forget(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.byName, name)
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+func (c *imageCache) whenChanged() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changed
 }
 
 // lock waits for whoever works on name.
-func (c *images) lock(ctx context.Context, name string) (unlock func(), err error) {
+func (c *imageCache) lock(ctx context.Context, name string) (unlock func(), err error) {
 	for {
 		c.mu.Lock()
 		busy := c.busy[name]
@@ -92,7 +105,7 @@ func normalize(ref string) (string, error) {
 }
 
 // Image implements runtime.Interface.
-func (r *Runtime) Image(ctx context.Context, ref string, policy corev1.PullPolicy) (runtime.Image, error) {
+func (r *Runtime) Image(ctx context.Context, ref string, p runtime.Pull) (runtime.Image, error) {
 	name, err := normalize(ref)
 	if err != nil {
 		return runtime.Image{}, err
@@ -100,7 +113,7 @@ func (r *Runtime) Image(ctx context.Context, ref string, policy corev1.PullPolic
 	if err := r.enter(ctx); err != nil {
 		return runtime.Image{}, err
 	}
-	if i := r.images.get(name); i != nil && policy != corev1.PullAlways {
+	if i := r.images.get(name); i != nil && p.Policy != corev1.PullAlways && i.may(name, p) {
 		return i.as(ref), nil
 	}
 	unlock, err := r.images.lock(ctx, name)
@@ -108,27 +121,38 @@ func (r *Runtime) Image(ctx context.Context, ref string, policy corev1.PullPolic
 		return runtime.Image{}, err
 	}
 	defer unlock()
-	if policy == corev1.PullAlways {
-		i, err := r.pull(ctx, name)
-		if err != nil {
-			return runtime.Image{}, err
+	if p.Policy != corev1.PullAlways {
+		i, err := r.local(ctx, name)
+		switch {
+		case err == nil && i.may(name, p):
+			return i.as(ref), nil
+		case err != nil && !errdefs.IsNotFound(err):
+			return runtime.Image{}, &runtime.Error{Reason: runtime.ReasonImageInspect, Err: fmt.Errorf("image %s: %w", ref, err)}
+		case p.Policy == corev1.PullNever && err == nil:
+			err = fmt.Errorf("image %s was pulled with credentials that the pod does not have, and its pull policy is Never", ref)
+			return runtime.Image{}, &runtime.Error{Reason: runtime.ReasonImageNeverPull, Err: err}
+		case p.Policy == corev1.PullNever:
+			err = fmt.Errorf("image %s is not on this machine and its pull policy is Never", ref)
+			return runtime.Image{}, &runtime.Error{Reason: runtime.ReasonImageNeverPull, Err: err}
 		}
-		return i.as(ref), nil
 	}
-	i, err := r.local(ctx, name)
-	switch {
-	case err == nil:
-		return i.as(ref), nil
-	case !errdefs.IsNotFound(err):
-		return runtime.Image{}, &runtime.Error{Reason: runtime.ReasonImageInspect, Err: fmt.Errorf("image %s: %w", ref, err)}
-	case policy == corev1.PullNever:
-		err = fmt.Errorf("image %s is not on this machine and its pull policy is Never", ref)
-		return runtime.Image{}, &runtime.Error{Reason: runtime.ReasonImageNeverPull, Err: err}
-	}
-	if i, err = r.pull(ctx, name); err != nil {
-		return runtime.Image{}, err
+	i, err := r.pull(ctx, name, p.Credentials)
+	if err != nil {
+		return runtime.Image{}, &runtime.Error{Reason: runtime.ReasonImagePull, Err: fmt.Errorf("pull %s: %w", name, err)}
 	}
 	return i.as(ref), nil
+}
+
+// may reports whether an image that is here may be had as p says, without asking the registry.
+func (i *image) may(name string, p runtime.Pull) bool {
+	if len(i.with) == 0 {
+		return true
+	}
+	var shown []string
+	for _, c := range images.For(p.Credentials, name) {
+		shown = append(shown, images.ID(c))
+	}
+	return images.May(i.with, shown)
 }
 
 func (i *image) as(ref string) runtime.Image {
@@ -173,7 +197,7 @@ func (r *Runtime) load(ctx context.Context, got client.Image) (*image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("measure: %w", err)
 	}
-	i := &image{chain: chain, config: oci.Config, Image: runtime.Image{
+	i := &image{target: got.Target(), with: withOf(got.Labels()), chain: chain, config: oci.Config, Image: runtime.Image{
 		Name: got.Name(), ID: desc.Digest.String(), Size: size, Digests: digests(got),
 		User: oci.Config.User, StopSignal: oci.Config.StopSignal, Entrypoint: oci.Config.Entrypoint, Cmd: oci.Config.Cmd,
 	}}
@@ -203,13 +227,14 @@ func (r *Runtime) imageOf(ctx context.Context, img runtime.Image) (*image, error
 }
 
 // Images implements runtime.Interface. Each tag of an image is one of them.
-func (r *Runtime) Images(ctx context.Context) ([]runtime.Image, error) {
+func (r *Runtime) Images(ctx context.Context) ([]runtime.Image, <-chan struct{}, error) {
 	if err := r.enter(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	changed := r.images.whenChanged()
 	list, err := r.client.ListImages(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list images: %w", err)
+		return nil, nil, fmt.Errorf("list images: %w", err)
 	}
 	var out []runtime.Image
 	for _, got := range list {
@@ -224,7 +249,7 @@ func (r *Runtime) Images(ctx context.Context) ([]runtime.Image, error) {
 		out = append(out, i.Image)
 	}
 	slices.SortFunc(out, func(a, b runtime.Image) int { return strings.Compare(a.Name, b.Name) })
-	return out, nil
+	return out, changed, nil
 }
 
 // Import implements runtime.Interface. Names without a registry become docker.io's, as they do when a pod asks.

@@ -182,7 +182,7 @@ func (m *machine) pod(uid types.UID, change ...func(*runtime.SandboxConfig)) run
 
 func (m *machine) containerConfig(uid types.UID, name string, args ...string) runtime.ContainerConfig {
 	m.t.Helper()
-	img, err := m.Image(m.t.Context(), "probe", corev1.PullIfNotPresent)
+	img, err := m.Image(m.t.Context(), "probe", runtime.Pull{Policy: corev1.PullIfNotPresent})
 	if err != nil {
 		m.t.Fatal(err)
 	}

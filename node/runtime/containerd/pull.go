@@ -4,58 +4,78 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"slices"
+	"strings"
 
 	"github.com/containerd/containerd/v2/client"
 	cimages "github.com/containerd/containerd/v2/core/images"
-	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
+	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 
 	"shoal/node/runtime"
 )
 
-// pull fetches and unpacks an image. Content that is there already is not fetched again.
-func (r *Runtime) pull(ctx context.Context, name string) (*image, error) {
+// labelWith says which credentials an image was pulled with, by their IDs and separated by commas. An image without it was imported.
+const labelWith = "shoal.io/pulled-with"
+
+func withOf(labels map[string]string) []string {
+	if l := labels[labelWith]; l != "" {
+		return strings.Split(l, ",")
+	}
+	return nil
+}
+
+// pull has an image fetched and unpacked. Content that is there already is not fetched again.
+func (r *Runtime) pull(ctx context.Context, name string, creds []runtime.Credential) (*image, error) {
 	// The library logs what it also returns, by a global logger of its own.
 	silent := logrus.New()
 	silent.SetOutput(io.Discard)
 	ctx = log.WithLogger(ctx, logrus.NewEntry(silent))
-	resolver := docker.NewResolver(docker.ResolverOptions{
-		Hosts: docker.ConfigureDefaultRegistries(
-			docker.WithAuthorizer(docker.NewDockerAuthorizer()),
-			docker.WithPlainHTTP(func(host string) (bool, error) { return r.plain(host), nil }),
-		),
-	})
-	got, err := r.client.Pull(ctx, name,
-		client.WithResolver(resolver),
-		client.WithPullUnpack,
-		client.WithPullSnapshotter(r.snapshotter),
-	)
+	found, err := r.config.Sources.Find(ctx, name, creds)
 	if err != nil {
-		return nil, &runtime.Error{Reason: runtime.ReasonImagePull, Err: fmt.Errorf("pull %s: %w", name, err)}
+		return nil, err
+	}
+	with, err := r.alsoWith(ctx, name, found.Target.Digest, found.With)
+	if err != nil {
+		return nil, err
+	}
+	if with == nil { // as it is here
+		return r.local(ctx, name)
+	}
+	var got client.Image
+	err = found.Fetch(ctx, func(from remotes.Resolver) (err error) {
+		got, err = r.client.Pull(ctx, name,
+			client.WithResolver(from),
+			client.WithPullUnpack,
+			client.WithPullSnapshotter(r.snapshotter),
+			client.WithPullLabel(labelWith, strings.Join(with, ",")),
+		)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	r.images.forget(name)
-	i, err := r.load(ctx, got)
-	if err != nil {
-		return nil, &runtime.Error{Reason: runtime.ReasonImagePull, Err: fmt.Errorf("pull %s: %w", name, err)}
-	}
-	return i, nil
+	return r.load(ctx, got)
 }
 
-// plain reports whether a registry is spoken to without TLS.
-func (r *Runtime) plain(host string) bool {
-	bare, _, err := net.SplitHostPort(host)
+// alsoWith returns what an image may be had with once it has been had with one more credential; nil when it is here and that is known. Credentials
+// that another content was had with say nothing of this one.
+func (r *Runtime) alsoWith(ctx context.Context, name string, target digest.Digest, with string) ([]string, error) {
+	have, err := r.local(ctx, name)
+	if errdefs.IsNotFound(err) || err == nil && have.target.Digest != target {
+		return []string{with}, nil
+	}
 	if err != nil {
-		bare = host
+		return nil, err
 	}
-	if slices.Contains(r.config.PlainHTTP, host) || slices.Contains(r.config.PlainHTTP, bare) || bare == "localhost" {
-		return true
+	if len(have.with) == 0 || slices.Contains(have.with, with) {
+		return nil, nil
 	}
-	ip := net.ParseIP(bare)
-	return ip != nil && ip.IsLoopback()
+	return append(slices.Clone(have.with), with), nil
 }
 
 // rename gives an image its whole name instead of the one it was imported under.

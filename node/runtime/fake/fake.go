@@ -40,18 +40,20 @@ const (
 type Runtime struct {
 	now func() time.Time
 
-	mu       sync.Mutex
-	pods     map[types.UID]*pod
-	images   map[string]runtime.Image // present
-	remote   map[string]runtime.Image // can be pulled
-	failures map[Call][]error
-	gates    map[Call]chan struct{}
-	watchers map[int]func(types.UID)
-	watchSeq int
-	pids     int
-	ignore   map[string]bool // containers, as uid/name, that ignore the stop signal
-	exec     func(runtime.Container, runtime.ExecConfig) (int, error)
-	stats    map[types.UID]runtime.Stats
+	mu            sync.Mutex
+	pods          map[types.UID]*pod
+	images        map[string]runtime.Image // present
+	imagesChanged chan struct{}            // closed and replaced when images are
+	remote        map[string]runtime.Image // can be pulled
+	passwords     map[string]string        // of images that can be pulled only with it
+	failures      map[Call][]error
+	gates         map[Call]chan struct{}
+	watchers      map[int]func(types.UID)
+	watchSeq      int
+	pids          int
+	ignore        map[string]bool // containers, as uid/name, that ignore the stop signal
+	exec          func(runtime.Container, runtime.ExecConfig) (int, error)
+	stats         map[types.UID]runtime.Stats
 }
 
 type pod struct {
@@ -74,16 +76,18 @@ func New(now func() time.Time) *Runtime {
 		now = time.Now
 	}
 	return &Runtime{
-		now:      now,
-		pods:     map[types.UID]*pod{},
-		images:   map[string]runtime.Image{},
-		remote:   map[string]runtime.Image{},
-		failures: map[Call][]error{},
-		gates:    map[Call]chan struct{}{},
-		watchers: map[int]func(types.UID){},
-		ignore:   map[string]bool{},
-		stats:    map[types.UID]runtime.Stats{},
-		pids:     1000,
+		now:           now,
+		pods:          map[types.UID]*pod{},
+		images:        map[string]runtime.Image{},
+		imagesChanged: make(chan struct{}),
+		remote:        map[string]runtime.Image{},
+		passwords:     map[string]string{},
+		failures:      map[Call][]error{},
+		gates:         map[Call]chan struct{}{},
+		watchers:      map[int]func(types.UID){},
+		ignore:        map[string]bool{},
+		stats:         map[types.UID]runtime.Stats{},
+		pids:          1000,
 	}
 }
 

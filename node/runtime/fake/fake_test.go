@@ -103,15 +103,15 @@ func TestEventsNameThePod(t *testing.T) {
 func TestImagePolicies(t *testing.T) {
 	r := New(nil)
 	for ref, want := range map[string]string{"": runtime.ReasonInvalidImage, "a": runtime.ReasonImagePull} {
-		if _, err := r.Image(t.Context(), ref, corev1.PullIfNotPresent); runtime.Reason(err) != want {
+		if _, err := r.Image(t.Context(), ref, runtime.Pull{Policy: corev1.PullIfNotPresent}); runtime.Reason(err) != want {
 			t.Errorf("%q: got %v", ref, err)
 		}
 	}
 	r.Publish(runtime.Image{Name: "a"})
-	if _, err := r.Image(t.Context(), "a", corev1.PullNever); runtime.Reason(err) != runtime.ReasonImageNeverPull {
+	if _, err := r.Image(t.Context(), "a", runtime.Pull{Policy: corev1.PullNever}); runtime.Reason(err) != runtime.ReasonImageNeverPull {
 		t.Errorf("got %v", err)
 	}
-	if _, err := r.Image(t.Context(), "a", corev1.PullIfNotPresent); err != nil {
+	if _, err := r.Image(t.Context(), "a", runtime.Pull{Policy: corev1.PullIfNotPresent}); err != nil {
 		t.Error(err)
 	}
 	names, err := r.Import(t.Context(), strings.NewReader("b\nc\n"))

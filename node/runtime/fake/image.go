@@ -15,7 +15,7 @@ import (
 )
 
 // Image implements runtime.Interface. Only images given to AddImage, Publish or Import exist.
-func (r *Runtime) Image(ctx context.Context, ref string, policy corev1.PullPolicy) (runtime.Image, error) {
+func (r *Runtime) Image(ctx context.Context, ref string, p runtime.Pull) (runtime.Image, error) {
 	if err := r.enter(ctx, ImageOf); err != nil {
 		return runtime.Image{}, err
 	}
@@ -28,30 +28,36 @@ func (r *Runtime) Image(ctx context.Context, ref string, policy corev1.PullPolic
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	img, present := r.images[ref]
-	if present && policy != corev1.PullAlways {
+	if present && p.Policy != corev1.PullAlways {
 		return img, nil
 	}
-	if policy == corev1.PullNever {
+	if p.Policy == corev1.PullNever {
 		return runtime.Image{}, &runtime.Error{
 			Reason: runtime.ReasonImageNeverPull,
 			Err:    fmt.Errorf("image %s is not present and the pull policy is Never", ref),
 		}
 	}
 	img, ok := r.remote[ref]
+	if want, guarded := r.passwords[ref]; guarded && !slices.ContainsFunc(p.Credentials, func(c runtime.Credential) bool { return c.Password == want }) {
+		return runtime.Image{}, &runtime.Error{
+			Reason: runtime.ReasonImagePull,
+			Err:    fmt.Errorf("pull %s: %w", ref, errors.New("authorization failed")),
+		}
+	}
 	if !ok {
 		return runtime.Image{}, &runtime.Error{
 			Reason: runtime.ReasonImagePull,
 			Err:    fmt.Errorf("pull %s: %w", ref, errors.New("not found")),
 		}
 	}
-	r.images[ref] = img
+	r.keepLocked(img)
 	return img, nil
 }
 
 // Images implements runtime.Interface.
-func (r *Runtime) Images(ctx context.Context) ([]runtime.Image, error) {
+func (r *Runtime) Images(ctx context.Context) ([]runtime.Image, <-chan struct{}, error) {
 	if err := r.enter(ctx, Images); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -60,7 +66,7 @@ func (r *Runtime) Images(ctx context.Context) ([]runtime.Image, error) {
 		out = append(out, img)
 	}
 	slices.SortFunc(out, func(a, b runtime.Image) int { return strings.Compare(a.Name, b.Name) })
-	return out, nil
+	return out, r.imagesChanged, nil
 }
 
 // Import implements runtime.Interface. The archive is a list of names, one a line.
@@ -82,7 +88,14 @@ func (r *Runtime) Import(ctx context.Context, archive io.Reader) ([]string, erro
 func (r *Runtime) AddImage(img runtime.Image) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.images[img.Name] = complete(img)
+	r.keepLocked(complete(img))
+}
+
+// keepLocked makes an image present. Caller holds mu.
+func (r *Runtime) keepLocked(img runtime.Image) {
+	r.images[img.Name] = img
+	close(r.imagesChanged)
+	r.imagesChanged = make(chan struct{})
 }
 
 // Publish puts an image into the registry, from where it can be pulled.
@@ -90,6 +103,13 @@ func (r *Runtime) Publish(img runtime.Image) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.remote[img.Name] = complete(img)
+}
+
+// Guard lets an image be pulled only with a password.
+func (r *Runtime) Guard(name, password string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.passwords[name] = password
 }
 
 func complete(img runtime.Image) runtime.Image {

@@ -1,0 +1,113 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"shoal/internal/client"
+	"shoal/node/images"
+	"shoal/node/runtime"
+)
+
+// pullCredentials reads the pod's imagePullSecrets. One that is missing or no good is said and left out, as the image may be had without.
+func (w *worker) pullCredentials(p *corev1.Pod) []runtime.Credential {
+	var out []runtime.Credential
+	for _, ref := range p.Spec.ImagePullSecrets {
+		s, err := w.n.refs.Secret(p.Namespace, ref.Name)
+		var found []runtime.Credential
+		if err == nil {
+			found, err = images.Credentials(s)
+		}
+		switch {
+		case apierrors.IsNotFound(err):
+			w.event(p, corev1.EventTypeWarning, "FailedToRetrieveImagePullSecret", "The image pull secret %s does not exist; attempting to pull the image may not succeed.", ref.Name)
+		case err != nil:
+			w.event(p, corev1.EventTypeWarning, "FailedToRetrieveImagePullSecret", "The image pull secret cannot be used: %v", err)
+		}
+		out = append(out, found...)
+	}
+	return out
+}
+
+// mostImages is how many images a Node's status names, the largest first, as the kubelet's does (nodeStatusMaxImages).
+const mostImages = 50
+
+// imagesQuiet gathers images that come together into one write of the Node.
+const imagesQuiet = time.Second
+
+// watchImages keeps what the Node's status says of images, until ctx ends.
+func (n *Node) watchImages(ctx context.Context) error {
+	retry := client.NewBackoff(100*time.Millisecond, 5*time.Second)
+	for {
+		held, changed, err := n.cfg.Runtime.Images(ctx)
+		if err != nil {
+			if err := retry.Wait(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		retry.Reset()
+		n.setImages(imagesOf(held))
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		t := time.NewTimer(imagesQuiet)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+// imagesOf is what a Node says of the images it holds: one entry an image, with all its names.
+func imagesOf(held []runtime.Image) []corev1.ContainerImage {
+	byID := map[string]*corev1.ContainerImage{}
+	for _, i := range held {
+		one := byID[i.ID]
+		if one == nil {
+			one = &corev1.ContainerImage{SizeBytes: i.Size}
+			byID[i.ID] = one
+		}
+		one.Names = append(append(one.Names, i.Digests...), i.Name)
+	}
+	var out []corev1.ContainerImage
+	for _, one := range byID {
+		slices.Sort(one.Names)
+		one.Names = slices.Compact(one.Names)
+		out = append(out, *one)
+	}
+	slices.SortFunc(out, func(a, b corev1.ContainerImage) int {
+		return cmp.Or(cmp.Compare(b.SizeBytes, a.SizeBytes), slices.Compare(a.Names, b.Names))
+	})
+	return out[:min(len(out), mostImages)]
+}
+
+func (n *Node) setImages(all []corev1.ContainerImage) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	same := func(a, b corev1.ContainerImage) bool {
+		return a.SizeBytes == b.SizeBytes && slices.Equal(a.Names, b.Names)
+	}
+	if n.imagesKnown && slices.EqualFunc(n.images, all, same) {
+		return
+	}
+	n.images, n.imagesKnown = all, true
+	close(n.changed)
+	n.changed = make(chan struct{})
+}
+
+// imageList returns what setImages was told, if it was.
+func (n *Node) imageList() (all []corev1.ContainerImage, known bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.images, n.imagesKnown
+}
