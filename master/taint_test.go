@@ -110,3 +110,45 @@ func TestAMachineThatIsSaidToBeOutOfService(t *testing.T) {
 		}
 	})
 }
+
+// Kubernetes, "Taint Nodes by Condition": a machine that says it has too little of something gets no new pods; those that are there stay, and new ones come
+// when it has enough.
+func TestAMachineThatHasTooLittleGetsNoNewPods(t *testing.T) {
+	inCluster(t, 2, func(c *cluster) {
+		says := func(t corev1.NodeConditionType, is corev1.ConditionStatus) {
+			c.Helper()
+			n := get[*corev1.Node](c, api.Nodes, "", "node-0")
+			n.Status.Conditions = slices.DeleteFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == t })
+			n.Status.Conditions = append(n.Status.Conditions, corev1.NodeCondition{Type: t, Status: is})
+			n.ResourceVersion = ""
+			if _, err := c.Update(c.Context(), api.Nodes, n, client.UpdateOptions{Subresource: "status"}); err != nil {
+				c.Fatal(err)
+			}
+			c.pass(time.Second)
+		}
+		taints := func() (keys []string) {
+			for _, t := range get[*corev1.Node](c, api.Nodes, "", "node-0").Spec.Taints {
+				keys = append(keys, t.Key+":"+string(t.Effect))
+			}
+			return keys
+		}
+		c.create(api.Pods, tolerating("there"))
+		c.alterNode("node-0", taintNode("team", "a", corev1.TaintEffectPreferNoSchedule))
+		says(corev1.NodeDiskPressure, corev1.ConditionTrue)
+		says(corev1.NodeMemoryPressure, corev1.ConditionTrue)
+		if got := taints(); !slices.Equal(got, []string{"team:PreferNoSchedule", "node.kubernetes.io/disk-pressure:NoSchedule", "node.kubernetes.io/memory-pressure:NoSchedule"}) {
+			c.Errorf("taints %q", got)
+		}
+		c.there("there")
+		c.create(api.Pods, user("late"))
+		c.pass(time.Second)
+		if got := get[*corev1.Pod](c, api.Pods, metav1.NamespaceDefault, "late").Spec.NodeName; got != "node-1" {
+			c.Errorf("a new pod is on %q", got)
+		}
+		says(corev1.NodeDiskPressure, corev1.ConditionFalse)
+		says(corev1.NodeMemoryPressure, corev1.ConditionFalse)
+		if got := taints(); !slices.Equal(got, []string{"team:PreferNoSchedule"}) {
+			c.Errorf("taints %q", got)
+		}
+	})
+}

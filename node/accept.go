@@ -26,7 +26,11 @@ func (w *worker) accept(p *corev1.Pod) {
 		w.n.pods.claim(w.uid, api.PodRequests(p))
 		return
 	}
-	if reason, message := w.n.pods.admit(w.uid, api.PodRequests(p)); reason != "" {
+	reason, message := reasonEvicted, w.n.tooLittleFor(p)
+	if message == "" {
+		reason, message = w.n.pods.admit(w.uid, api.PodRequests(p))
+	}
+	if reason != "" {
 		w.final = &corev1.PodStatus{Phase: corev1.PodFailed, Reason: reason, Message: message, QOSClass: api.QOSClass(p), ObservedGeneration: p.Generation}
 		w.event(p, corev1.EventTypeWarning, reason, "%s", message)
 	}

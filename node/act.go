@@ -213,6 +213,9 @@ func (w *worker) finish(d desired, a action) {
 		s.Phase = corev1.PodFailed
 	}
 	s.Conditions = conditions(d.pod, w.mem, s, s.Phase == corev1.PodSucceeded || w.mem.appsBegan(d.pod))
+	if a.reason == reasonEvicted {
+		s.Conditions = append(s.Conditions, disrupted(d.pod, a.message))
+	}
 	w.final = stamp(mergeStatus(s, w.n.writer.newest(d.pod)), now)
 	w.save(d.pod, w.final)
 }

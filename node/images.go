@@ -11,6 +11,7 @@ import (
 
 	"shoal/internal/client"
 	"shoal/node/images"
+	"shoal/node/pressure"
 	"shoal/node/runtime"
 )
 
@@ -110,4 +111,63 @@ func (n *Node) imageList() (all []corev1.ContainerImage, known bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.images, n.imagesKnown
+}
+
+// Of the disk that images are on so much may be used before those that no container is made from go, the longest unused first, until so much is
+// (imageGCHighThresholdPercent, imageGCLowThresholdPercent); but none that came or was used only just now (imageMinimumGCAge).
+const (
+	imagesHigh   = 0.85
+	imagesLow    = 0.80
+	imagesMinAge = 2 * time.Minute
+)
+
+// freeImages removes images when the disk is fuller than imagesHigh. Imported ones stay: nobody could pull them again.
+func (n *Node) freeImages(ctx context.Context, disk pressure.Level) {
+	if disk.Capacity == 0 || float64(disk.Available) > (1-imagesHigh)*float64(disk.Capacity) {
+		n.unused = nil
+		return
+	}
+	held, _, err := n.cfg.Runtime.Images(ctx)
+	if err != nil {
+		return
+	}
+	pods, err := n.cfg.Runtime.Pods(ctx)
+	if err != nil {
+		return
+	}
+	used := map[string]bool{}
+	for _, p := range pods {
+		for _, c := range p.Containers {
+			used[c.ImageID] = true
+		}
+	}
+	now := n.cfg.Now()
+	since := map[string]time.Time{} // since when each image is known to be unused
+	for _, i := range held {
+		if used[i.ID] || i.Imported {
+			continue
+		}
+		since[i.Name] = now
+		if at, ok := n.unused[i.Name]; ok {
+			since[i.Name] = at
+		}
+	}
+	n.unused = since
+	need := int64((1-imagesLow)*float64(disk.Capacity)) - disk.Available
+	old := slices.DeleteFunc(held, func(i runtime.Image) bool {
+		at, ok := since[i.Name]
+		return !ok || now.Sub(at) < imagesMinAge
+	})
+	slices.SortStableFunc(old, func(a, b runtime.Image) int { return since[a.Name].Compare(since[b.Name]) })
+	for _, i := range old {
+		if need <= 0 {
+			return
+		}
+		if err := n.cfg.Runtime.RemoveImage(ctx, i.Name); err != nil {
+			n.log.Warn("an unused image is not removed", "image", i.Name, "err", err)
+			continue
+		}
+		n.log.Info("an unused image is removed, the disk fills up", "image", i.Name, "size", i.Size)
+		need -= i.Size
+	}
 }

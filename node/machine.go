@@ -28,7 +28,7 @@ func detect(dir string) machine {
 		corev1.ResourceCPU:  *resource.NewQuantity(int64(goruntime.NumCPU()), resource.DecimalSI),
 		corev1.ResourcePods: *resource.NewQuantity(maxPods, resource.DecimalSI),
 	}}
-	if bytes := memoryTotal(); bytes > 0 {
+	if bytes := memoryOf("MemTotal:"); bytes > 0 {
 		m.capacity[corev1.ResourceMemory] = *resource.NewQuantity(bytes, resource.BinarySI)
 	}
 	var fs unix.Statfs_t
@@ -46,13 +46,14 @@ func detect(dir string) machine {
 	return m
 }
 
-func memoryTotal() int64 {
+// memoryOf returns one line of /proc/meminfo in bytes, 0 when it is not there.
+func memoryOf(name string) int64 {
 	b, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return 0
 	}
 	for line := range bytes.Lines(b) {
-		if f := strings.Fields(string(line)); len(f) >= 2 && f[0] == "MemTotal:" {
+		if f := strings.Fields(string(line)); len(f) >= 2 && f[0] == name {
 			kib, err := strconv.ParseInt(f[1], 10, 64)
 			if err != nil {
 				return 0

@@ -20,6 +20,7 @@ import (
 	"shoal/internal/api"
 	"shoal/internal/client"
 	"shoal/node/network"
+	"shoal/node/pressure"
 	"shoal/node/runtime"
 	"shoal/node/server"
 	"shoal/node/volume"
@@ -58,6 +59,10 @@ type Config struct {
 	// Withdrawn blocks until Services send nobody new to the address of a pod that ends, and tells whether they did when it was called. Nil: nobody
 	// is sent by Services.
 	Withdrawn func(ctx context.Context, pod netip.Addr) (was bool, err error)
+	// Thresholds are below what the machine has too little of something; nil: nobody looks, and nobody's limit of ephemeral storage counts.
+	Thresholds pressure.Thresholds
+	// Levels returns how much the machine has left; dir is on its pods' disk. Nil asks the kernel.
+	Levels func(dir string) map[pressure.Resource]pressure.Level
 	// Detector is given to every cache; for tests.
 	Detector *client.MutationDetector
 }
@@ -80,12 +85,14 @@ type Node struct {
 	writer  *writer
 	pods    *pods
 	server  http.Handler
+	unused  map[string]time.Time // images, since when; watchPressure's
 
 	mu          sync.Mutex
 	notReady    string // why the node is not ready; empty when it is
 	images      []corev1.ContainerImage
 	imagesKnown bool
-	changed     chan struct{} // closed and replaced when one of them changes
+	pressed     []pressure.Resource // what there is too little of
+	changed     chan struct{}       // closed and replaced when one of them changes
 }
 
 // New returns a node that has done nothing yet.
@@ -98,6 +105,9 @@ func New(c Config) *Node {
 	}
 	if c.DNS.Domain == "" {
 		c.DNS.Domain = "cluster.local"
+	}
+	if c.Levels == nil {
+		c.Levels = levels
 	}
 	c.Runtime = patient{c.Runtime}
 	n := &Node{
@@ -141,7 +151,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.machine = detect(n.cfg.Dir)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		n.self.Run, n.objects.Run, n.service.Run, n.refs.Run, n.local.Run, n.events.Run, n.writer.Run, n.pods.Run, n.register, n.watchImages, n.follow, n.begin,
+		n.self.Run, n.objects.Run, n.service.Run, n.refs.Run, n.local.Run, n.events.Run, n.writer.Run, n.pods.Run, n.register, n.watchImages, n.watchPressure, n.follow, n.begin,
 	} {
 		g.Go(func() error { return run(ctx) })
 	}

@@ -92,6 +92,7 @@ type world struct {
 	seen    client.MutationDetector
 	stop    func()
 	node    *Node
+	config  func(*Config) // changes the node's, when it is started
 	// serves says whether Services send anybody to pods; nil for no.
 	serves func(ctx context.Context, ip netip.Addr) (bool, error)
 }
@@ -138,11 +139,15 @@ func (w *world) start() {
 	if c == nil {
 		c = w.api
 	}
-	w.node = New(Config{
+	cfg := Config{
 		Machine: Machine{Name: me, Addresses: []string{"192.0.2.1"}, Version: "v0"},
 		Client:  c, Runtime: w.runtime, Network: w.network, Dir: w.dir,
 		DNS: DNS{Servers: []string{"10.43.0.10"}}, Detector: &w.seen, Withdrawn: w.withdrawn,
-	})
+	}
+	if w.config != nil {
+		w.config(&cfg)
+	}
+	w.node = New(cfg)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- w.node.Run(ctx) }()

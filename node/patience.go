@@ -68,6 +68,16 @@ func (p patient) StopContainer(ctx context.Context, uid types.UID, id string, gr
 	return done(ctx, "stop a container", grace+runtimePatience, func(ctx context.Context) error { return p.Interface.StopContainer(ctx, uid, id, grace) })
 }
 
+func (p patient) RemoveImage(ctx context.Context, name string) error {
+	return done(ctx, "remove an image", runtimePatience, func(ctx context.Context) error { return p.Interface.RemoveImage(ctx, name) })
+}
+
+func (p patient) Layers(ctx context.Context, uid types.UID) (map[string]runtime.Disk, error) {
+	return bounded(ctx, "measure what containers wrote", runtimePatience, func(ctx context.Context) (map[string]runtime.Disk, error) {
+		return p.Interface.Layers(ctx, uid)
+	})
+}
+
 func (p patient) RemoveContainer(ctx context.Context, uid types.UID, id string) error {
 	return done(ctx, "remove a container", runtimePatience, func(ctx context.Context) error { return p.Interface.RemoveContainer(ctx, uid, id) })
 }

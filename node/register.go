@@ -210,15 +210,7 @@ func (n *Node) nodeStatus(prev *corev1.NodeStatus, why string, now time.Time) *c
 	if why != "" {
 		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "KubeletNotReady", why
 	}
-	fine := func(t corev1.NodeConditionType, reason, message string) corev1.NodeCondition {
-		return corev1.NodeCondition{Type: t, Status: corev1.ConditionFalse, Reason: reason, Message: message}
-	}
-	for _, c := range []corev1.NodeCondition{
-		fine(corev1.NodeMemoryPressure, "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-		fine(corev1.NodeDiskPressure, "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-		fine(corev1.NodePIDPressure, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-		ready,
-	} {
+	for _, c := range append(n.pressureConditions(), ready) {
 		setNodeCondition(s, c, now)
 	}
 	return s

@@ -135,6 +135,14 @@ func conditions(p *corev1.Pod, o observed, s *corev1.PodStatus, initialised bool
 	return []corev1.PodCondition{is(corev1.PodReadyToStartContainers, networked, "", ""), init, gated(p, ready), ready}
 }
 
+// disrupted is the condition of a pod that ended because its machine had too little of something.
+func disrupted(p *corev1.Pod, message string) corev1.PodCondition {
+	return corev1.PodCondition{
+		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: message,
+		ObservedGeneration: p.Generation,
+	}
+}
+
 // gated is the pod's Ready condition: its containers', and what its readiness gates say.
 func gated(p *corev1.Pod, containers corev1.PodCondition) corev1.PodCondition {
 	containers.Type = corev1.PodReady
@@ -163,7 +171,9 @@ func mergeStatus(want, prev *corev1.PodStatus) *corev1.PodStatus {
 		return s
 	}
 	own := ownConditions()
-	foreign := func(c corev1.PodCondition) bool { return !slices.Contains(own, c.Type) }
+	foreign := func(c corev1.PodCondition) bool {
+		return !slices.Contains(own, c.Type) && (c.Type != corev1.DisruptionTarget || c.Reason != corev1.PodReasonTerminationByKubelet)
+	}
 	s.Conditions = slices.DeleteFunc(s.Conditions, foreign)
 	for i := range s.Conditions {
 		c := &s.Conditions[i]
@@ -174,7 +184,7 @@ func mergeStatus(want, prev *corev1.PodStatus) *corev1.PodStatus {
 		}
 	}
 	for _, c := range prev.Conditions {
-		if foreign(c) {
+		if foreign(c) && !slices.ContainsFunc(s.Conditions, func(own corev1.PodCondition) bool { return own.Type == c.Type }) {
 			s.Conditions = append(s.Conditions, c)
 		}
 	}

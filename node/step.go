@@ -63,6 +63,7 @@ type observed struct {
 	attached bool      // the pod has its address
 	removed  bool      // nothing but logs is left
 	told     bool      // the API knows that nothing is left
+	evicted  string    // why the pod has to go for want of something on the machine
 	tries    map[string]try
 	streaks  map[string]int         // of the newest run of each container
 	probes   map[string]probeResult // by container id
@@ -142,6 +143,9 @@ func (o *observed) stopAll(p *corev1.Pod, runs []runtime.Container, now time.Tim
 		first = runs
 	}
 	grace := gracePeriod(p)
+	if o.evicted != "" {
+		grace = 0 // what is short is wanted now
+	}
 	if !o.stopping.IsZero() {
 		grace = max(0, o.stopping.Add(grace).Sub(now))
 	}
@@ -162,6 +166,9 @@ func gracePeriod(p *corev1.Pod) time.Duration {
 
 // ended returns a finish when the pod has ended for good, else a wait.
 func ended(p *corev1.Pod, o observed, now time.Time) action {
+	if o.evicted != "" {
+		return action{verb: finish, phase: corev1.PodFailed, reason: reasonEvicted, message: o.evicted}
+	}
 	if end, ok := deadline(p, o); ok && !now.Before(end) {
 		return action{
 			verb: finish, phase: corev1.PodFailed, reason: "DeadlineExceeded",

@@ -30,6 +30,7 @@ type worker struct {
 	pod       *corev1.Pod // as wanted; read-only
 	gone      bool
 	refresh   bool               // something that volumes or environments are made of changed
+	evicted   string             // why the pod has to go for want of something; empty while it may stay
 	interrupt context.CancelFunc // ends what is being done; nil when nothing is
 	probes    map[string]probeResult
 	seen      []runtime.Container // as observed last, for the server
@@ -106,6 +107,7 @@ func (w *worker) run(ctx context.Context) (over bool) {
 		d := desired{pod: w.pod, gone: w.gone, final: w.final}
 		refresh := w.refresh
 		w.refresh = false
+		w.mem.evicted = w.evicted
 		w.mu.Unlock()
 		if refresh {
 			w.retryNow()

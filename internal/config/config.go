@@ -13,6 +13,7 @@ type Config struct {
 	Raft     Raft     `toml:"raft"`
 	Network  Network  `toml:"network"`
 	Runtime  Runtime  `toml:"runtime"`
+	Eviction Eviction `toml:"eviction"`
 	Timeouts Timeouts `toml:"timeouts"`
 	Master   Master   `toml:"master"`
 	Backup   Backup   `toml:"backup"`
@@ -125,6 +126,7 @@ func Default() *Config {
 		Network: Network{
 			PodCIDR: "10.244.0.0/15", ServiceCIDR: "10.43.0.0/16", NodePrefix: 24, Domain: "cluster.local",
 		},
+		Eviction: Eviction{Memory: "100Mi", Disk: "10%", Inodes: "5%", PIDs: "5%"},
 		Runtime:  Runtime{CgroupParent: "/shoal", InsecureRegistries: []string{}, Mirrors: map[string][]string{}},
 		Timeouts: Timeouts{EvictionGrace: 3 * time.Second, AgentGrace: 5 * time.Minute},
 		Master:   Master{Without: []string{}},

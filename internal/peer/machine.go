@@ -10,11 +10,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"shoal/internal/client"
+	"shoal/internal/config"
 	"shoal/internal/pki"
 	"shoal/node"
 	"shoal/node/images"
 	"shoal/node/keeper"
 	"shoal/node/network"
+	"shoal/node/pressure"
 	"shoal/node/runtime/containerd"
 	"shoal/proxy"
 	"shoal/proxy/dns"
@@ -71,6 +73,7 @@ func newMachine(ctx context.Context, p *Peer) (*machine, error) {
 		Client: c, Runtime: m.runtime, Network: m.network, Dir: p.cfg.DataDir,
 		DNS:        node.DNS{Servers: []string{first.String(), second.String()}, Domain: p.cfg.Network.Domain},
 		Authorizer: podAuthority{p.authority}, Now: p.now, Log: p.log, Metrics: p.loops, Withdrawn: m.proxy.Withdrawn,
+		Thresholds: thresholds(&p.cfg.Eviction),
 	})
 	m.dns = dns.New(dns.Config{
 		Source: m.source, Domain: p.cfg.Network.Domain, Reverse: []netip.Prefix{pods, services}, Not: []netip.Addr{first, second},
@@ -81,6 +84,19 @@ func newMachine(ctx context.Context, p *Peer) (*machine, error) {
 		},
 	})
 	return m, nil
+}
+
+// thresholds are what the configuration, which has been checked, says of when a machine has too little.
+func thresholds(e *config.Eviction) pressure.Thresholds {
+	out := pressure.Thresholds{}
+	for r, s := range map[pressure.Resource]string{
+		pressure.Memory: e.Memory, pressure.Disk: e.Disk, pressure.Inodes: e.Inodes, pressure.PIDs: e.PIDs,
+	} {
+		if t, err := config.ParseThreshold(s); err == nil {
+			out[r] = pressure.Threshold{Amount: t.Amount, Share: t.Share}
+		}
+	}
+	return out
 }
 
 // run does the machine's work until ctx ends. Pods, routes and rules stay.

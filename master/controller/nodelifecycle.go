@@ -225,13 +225,19 @@ func (l *nodeLifecycle) restore(ctx context.Context, n *corev1.Node) error {
 		notReady = true
 	}
 	want := slices.DeleteFunc(slices.Clone(n.Spec.Taints), func(t corev1.Taint) bool {
-		return t.Key == corev1.TaintNodeUnreachable || t.Key == taintUnsteady || t.Key == corev1.TaintNodeNotReady && !notReady
+		return t.Key == corev1.TaintNodeUnreachable || t.Key == taintUnsteady || t.Key == corev1.TaintNodeNotReady && !notReady ||
+			pressed(n, t.Key) == corev1.ConditionFalse
 	})
 	if s, ok := l.Liveness.(steadyTeller); ok && s.Unsteady(n.Name) {
 		want = append(want, corev1.Taint{Key: taintUnsteady, Effect: corev1.TaintEffectPreferNoSchedule})
 	}
 	if notReady && !slices.ContainsFunc(want, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeNotReady }) {
 		want = append(want, corev1.Taint{Key: corev1.TaintNodeNotReady, Effect: corev1.TaintEffectNoSchedule})
+	}
+	for _, p := range pressures() {
+		if pressed(n, p.taint) == corev1.ConditionTrue && !slices.ContainsFunc(want, func(t corev1.Taint) bool { return t.Key == p.taint }) {
+			want = append(want, corev1.Taint{Key: p.taint, Effect: corev1.TaintEffectNoSchedule})
+		}
 	}
 	if !slices.EqualFunc(want, n.Spec.Taints, func(a, b corev1.Taint) bool { return a.Key == b.Key && a.Effect == b.Effect }) {
 		n = n.DeepCopy()
@@ -277,6 +283,30 @@ func nodeCondition(n *corev1.Node, t corev1.NodeConditionType) *corev1.NodeCondi
 		}
 	}
 	return nil
+}
+
+type pressure struct {
+	condition corev1.NodeConditionType
+	taint     string
+}
+
+// pressures are what machines say they have too little of, and the taints that keep new pods away meanwhile.
+func pressures() []pressure {
+	return []pressure{
+		{corev1.NodeMemoryPressure, corev1.TaintNodeMemoryPressure},
+		{corev1.NodeDiskPressure, corev1.TaintNodeDiskPressure},
+		{corev1.NodePIDPressure, corev1.TaintNodePIDPressure},
+	}
+}
+
+// pressed is the state of the condition that a taint stands for; empty when it stands for none, or the machine does not say.
+func pressed(n *corev1.Node, taint string) corev1.ConditionStatus {
+	for _, p := range pressures() {
+		if c := nodeCondition(n, p.condition); p.taint == taint && c != nil {
+			return c.Status
+		}
+	}
+	return ""
 }
 
 // unreachable returns the taint that says that the Node's peer is not there, or nil.

@@ -55,7 +55,15 @@ type Interface interface {
 	// it holds.
 	Images(ctx context.Context) (all []Image, changed <-chan struct{}, err error)
 	Import(ctx context.Context, archive io.Reader) ([]string, error)
+	// RemoveImage forgets an image by its whole name, and frees what nothing else is made of. Containers made from it go on. Removing what is not
+	// there succeeds.
+	RemoveImage(ctx context.Context, name string) error
+	// Layers returns what the pod's containers have written beside their images and volumes.
+	Layers(ctx context.Context, uid types.UID) (map[string]Disk, error)
 }
+
+// Disk is what something takes of a disk.
+type Disk struct{ Bytes, Inodes int64 }
 
 // Pull says when an image is pulled, and as whom.
 type Pull struct {
@@ -185,6 +193,7 @@ type Image struct {
 	ID         string // digest of its config
 	Digests    []string
 	Size       int64
+	Imported   bool // by hand: it cannot be pulled again
 	User       string
 	StopSignal string
 	Entrypoint []string
@@ -210,6 +219,7 @@ type Stats struct {
 	Time       time.Time
 	CPU        time.Duration // used since the start
 	Memory     uint64        // working set, bytes
+	PIDs       int
 	Containers map[string]ContainerStats
 }
 

@@ -34,7 +34,7 @@ func withClaim(v *Volumes, o *objects, p *corev1.Pod, source corev1.PersistentVo
 		ClaimRef: &corev1.ObjectReference{UID: "claim"}, PersistentVolumeSource: source,
 	}}
 	add(p, "v", corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"}})
-	return v.dir(p.UID, "v")
+	return v.Dir(p.UID, "v")
 }
 
 func madeHere(node string) corev1.PersistentVolumeSource {

@@ -18,7 +18,7 @@ func tokenVolume(audience string, seconds *int64) corev1.VolumeSource {
 func TestATokenIsRenewedAndKeptWhenThereIsNoNewOne(t *testing.T) {
 	v, o, p := setup(t)
 	add(p, "t", tokenVolume("vault", new(int64)))
-	path := filepath.Join(v.dir(p.UID, "t"), "token")
+	path := filepath.Join(v.Dir(p.UID, "t"), "token")
 	if err := v.Setup(t.Context(), p); err == nil {
 		t.Error("a volume without its token counts as made")
 	}
@@ -64,7 +64,7 @@ func TestATokenIsForItsUsersOnly(t *testing.T) {
 			if err := v.Setup(t.Context(), p); err != nil {
 				t.Fatal(err)
 			}
-			info, err := os.Stat(filepath.Join(v.dir(p.UID, "t"), "token"))
+			info, err := os.Stat(filepath.Join(v.Dir(p.UID, "t"), "token"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -72,7 +72,7 @@ func TestATokenIsForItsUsersOnly(t *testing.T) {
 			if info.Mode() != c.mode || s.Uid != c.uid || s.Gid != c.gid {
 				t.Errorf("the token is %v of %d:%d, want %v of %d:%d", info.Mode(), s.Uid, s.Gid, c.mode, c.uid, c.gid)
 			}
-			if got := content(t, filepath.Join(v.dir(p.UID, "t"), "token")); got != "t for  3600" {
+			if got := content(t, filepath.Join(v.Dir(p.UID, "t"), "token")); got != "t for  3600" {
 				t.Errorf("the token is %q, asked for without a life of its own", got)
 			}
 		})

@@ -52,7 +52,8 @@ type Volumes struct{ cfg Config }
 // New returns a Volumes; it does nothing yet.
 func New(c Config) *Volumes { return &Volumes{cfg: c} }
 
-func (v *Volumes) dir(uid types.UID, name string) string {
+// Dir is where a pod's volume of that name is.
+func (v *Volumes) Dir(uid types.UID, name string) string {
 	return filepath.Join(v.cfg.Root, string(uid), "volumes", name)
 }
 
@@ -70,7 +71,7 @@ func (v *Volumes) Setup(ctx context.Context, p *corev1.Pod) error {
 }
 
 func (v *Volumes) setup(ctx context.Context, p *corev1.Pod, vol *corev1.Volume) error {
-	dir := v.dir(p.UID, vol.Name)
+	dir := v.Dir(p.UID, vol.Name)
 	switch {
 	case vol.HostPath != nil:
 		return checkHostPath(vol.HostPath)
@@ -171,7 +172,7 @@ func (v *Volumes) Mounts(p *corev1.Pod, c *corev1.Container, lookup func(string)
 		if vol == nil {
 			return nil, fmt.Errorf("no volume %q", m.Name)
 		}
-		host := v.dir(p.UID, m.Name)
+		host := v.Dir(p.UID, m.Name)
 		if vol.HostPath != nil {
 			host = vol.HostPath.Path
 		}

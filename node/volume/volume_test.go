@@ -102,7 +102,7 @@ func TestConfigMapIsFollowedAsAWhole(t *testing.T) {
 	v, o, p := setup(t)
 	o.maps["m"] = &corev1.ConfigMap{Data: map[string]string{"x": "1", "y": "1"}, BinaryData: map[string][]byte{"z": {0}}}
 	add(p, "m", corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "m"}}})
-	dir := v.dir("u", "m")
+	dir := v.Dir("u", "m")
 	must(t, v.Setup(t.Context(), p))
 	if got := content(t, filepath.Join(dir, "x")); got != "1" {
 		t.Fatal(got)
@@ -163,7 +163,7 @@ func TestProjectionOfEverything(t *testing.T) {
 		}}},
 	}}})
 	must(t, v.Setup(t.Context(), p))
-	dir := v.dir("u", "all")
+	dir := v.Dir("u", "all")
 	for name, want := range map[string]string{"sub/map": "map", "sub/secret": "secret", "labels": "a=\"1\"\nb=\"2\"", "cpu": "4"} {
 		if got := content(t, filepath.Join(dir, name)); got != want {
 			t.Errorf("%s: %q", name, got)
@@ -185,7 +185,7 @@ func TestEmptyDirInMemoryIsBoundedAndGone(t *testing.T) {
 	size := resource.MustParse("1Mi")
 	add(p, "e", corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: &size}})
 	must(t, v.Setup(t.Context(), p))
-	file := filepath.Join(v.dir("u", "e"), "f")
+	file := filepath.Join(v.Dir("u", "e"), "f")
 	if err := os.WriteFile(file, make([]byte, 2<<20), 0o600); err == nil {
 		t.Error("more than its limit fits")
 	}
@@ -208,7 +208,7 @@ func TestSubPathsStayInTheVolume(t *testing.T) {
 	v, _, p := setup(t)
 	add(p, "e", corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}})
 	must(t, v.Setup(t.Context(), p))
-	dir := v.dir("u", "e")
+	dir := v.Dir("u", "e")
 	outside := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(outside, "secret"), []byte("machine's"), 0o600))
 	must(t, os.Symlink(outside, filepath.Join(dir, "out")))

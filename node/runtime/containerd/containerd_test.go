@@ -400,6 +400,15 @@ func TestStats(t *testing.T) {
 	if err != nil || s.CPU == 0 || s.Memory == 0 || s.Containers["app"].Memory == 0 || s.Memory < s.Containers["app"].Memory {
 		t.Errorf("got %+v, %v", s, err)
 	}
+	if s.PIDs < 2 { // the pause and the container
+		t.Errorf("%d processes", s.PIDs)
+	}
+	if l, err := m.Layers(t.Context(), "a"); err != nil || l["app"].Inodes == 0 {
+		t.Errorf("layers %+v, %v", l, err)
+	}
+	if l, err := m.Layers(t.Context(), "b"); err != nil || len(l) > 0 {
+		t.Errorf("of no pod: %+v, %v", l, err)
+	}
 	if _, err := m.Stats(t.Context(), "b"); !errors.Is(err, runtime.ErrNotFound) {
 		t.Errorf("got %v", err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
+	cimages "github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/image-spec/identity"
@@ -197,8 +198,10 @@ func (r *Runtime) load(ctx context.Context, got client.Image) (*image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("measure: %w", err)
 	}
-	i := &image{target: got.Target(), with: withOf(got.Labels()), chain: chain, config: oci.Config, Image: runtime.Image{
-		Name: got.Name(), ID: desc.Digest.String(), Size: size, Digests: digests(got),
+	with := withOf(got.Labels())
+	i := &image{target: got.Target(), with: with, chain: chain, config: oci.Config, Image: runtime.Image{
+		Imported: len(with) == 0,
+		Name:     got.Name(), ID: desc.Digest.String(), Size: size, Digests: digests(got),
 		User: oci.Config.User, StopSignal: oci.Config.StopSignal, Entrypoint: oci.Config.Entrypoint, Cmd: oci.Config.Cmd,
 	}}
 	r.images.put(got.Name(), i)
@@ -250,6 +253,24 @@ func (r *Runtime) Images(ctx context.Context) ([]runtime.Image, <-chan struct{},
 	}
 	slices.SortFunc(out, func(a, b runtime.Image) int { return strings.Compare(a.Name, b.Name) })
 	return out, changed, nil
+}
+
+// RemoveImage implements runtime.Interface.
+func (r *Runtime) RemoveImage(ctx context.Context, name string) error {
+	if err := r.enter(ctx); err != nil {
+		return err
+	}
+	unlock, err := r.images.lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	err = r.client.ImageService().Delete(ctx, name, cimages.SynchronousDelete())
+	if err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("remove image %s: %w", name, err)
+	}
+	r.images.forget(name)
+	return nil
 }
 
 // Import implements runtime.Interface. Names without a registry become docker.io's, as they do when a pod asks.

@@ -208,3 +208,36 @@ func TestMachinesHaveImagesFromOneAnother(t *testing.T) {
 	}
 	_ = layer.Close()
 }
+
+func TestAnImageThatIsRemovedIsGoneFromTheDisk(t *testing.T) {
+	m := newMachine(t)
+	server, image, ann := guarded(t)
+	pull := runtime.Pull{Policy: corev1.PullIfNotPresent, Credentials: []runtime.Credential{ann}}
+	got, err := m.Image(t.Context(), image, pull)
+	if err != nil || got.Imported {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if own, err := m.Image(t.Context(), imageName, runtime.Pull{Policy: corev1.PullNever}); err != nil || !own.Imported {
+		t.Errorf("%+v, %v", own, err)
+	}
+	target, _, err := m.Named(t.Context(), image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := m.RemoveImage(t.Context(), image); err != nil {
+			t.Fatal(err)
+		}
+	}
+	server.Close()
+	if _, err := m.Image(t.Context(), image, pull); runtime.Reason(err) != runtime.ReasonImagePull {
+		t.Errorf("it is still there: %v", err)
+	}
+	// The other name of the same content keeps what it needs.
+	if err := m.RemoveImage(t.Context(), imageName); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := m.Open(t.Context(), target.Digest); err == nil {
+		t.Error("its manifest is still there")
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"k8s.io/apimachinery/pkg/types"
 
 	"shoal/node/runtime"
@@ -22,12 +23,32 @@ func (r *Runtime) Stats(ctx context.Context, uid types.UID) (runtime.Stats, erro
 		return runtime.Stats{}, fmt.Errorf("pod %s: %w", uid, runtime.ErrNotFound)
 	}
 	pod := r.tree.Usage(s.Cgroup)
-	out := runtime.Stats{Time: time.Now(), CPU: pod.CPU, Memory: pod.Memory, Containers: map[string]runtime.ContainerStats{}}
+	out := runtime.Stats{Time: time.Now(), CPU: pod.CPU, Memory: pod.Memory, PIDs: len(r.tree.Processes(s.Cgroup)), Containers: map[string]runtime.ContainerStats{}}
 	for _, x := range r.of(uid) {
 		if r.view(x).State == runtime.Running {
 			u := r.tree.Usage(x.cgroup)
 			out.Containers[x.Name] = runtime.ContainerStats{CPU: u.CPU, Memory: u.Memory}
 		}
+	}
+	return out, nil
+}
+
+// Layers implements runtime.Interface. containerd walks through what each container has written.
+func (r *Runtime) Layers(ctx context.Context, uid types.UID) (map[string]runtime.Disk, error) {
+	if err := r.enter(ctx); err != nil {
+		return nil, err
+	}
+	out := map[string]runtime.Disk{}
+	for _, x := range r.of(uid) {
+		u, err := r.client.SnapshotService(r.snapshotter).Usage(ctx, x.ID)
+		if errdefs.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("measure container %s: %w", x.ID, err)
+		}
+		sum := out[x.Name]
+		out[x.Name] = runtime.Disk{Bytes: sum.Bytes + u.Size, Inodes: sum.Inodes + u.Inodes}
 	}
 	return out, nil
 }

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -34,6 +35,8 @@ const (
 	Stats           Call = "Stats"
 	Images          Call = "Images"
 	Import          Call = "Import"
+	RemoveImage     Call = "RemoveImage"
+	Layers          Call = "Layers"
 )
 
 // Runtime is the fake. It outlives the node under test: give the same one to a second node to test adoption.
@@ -54,6 +57,7 @@ type Runtime struct {
 	ignore        map[string]bool // containers, as uid/name, that ignore the stop signal
 	exec          func(runtime.Container, runtime.ExecConfig) (int, error)
 	stats         map[types.UID]runtime.Stats
+	layers        map[types.UID]map[string]runtime.Disk
 }
 
 type pod struct {
@@ -87,6 +91,7 @@ func New(now func() time.Time) *Runtime {
 		watchers:      map[int]func(types.UID){},
 		ignore:        map[string]bool{},
 		stats:         map[types.UID]runtime.Stats{},
+		layers:        map[types.UID]map[string]runtime.Disk{},
 		pids:          1000,
 	}
 }
@@ -268,4 +273,33 @@ func tell(watchers []func(types.UID), uid types.UID) {
 	for _, w := range watchers {
 		w(uid)
 	}
+}
+
+// Layers implements runtime.Interface.
+func (r *Runtime) Layers(ctx context.Context, uid types.UID) (map[string]runtime.Disk, error) {
+	if err := r.enter(ctx, Layers); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := map[string]runtime.Disk{}
+	maps.Copy(out, r.layers[uid])
+	return out, nil
+}
+
+// Uses says what a pod uses.
+func (r *Runtime) Uses(uid types.UID, s runtime.Stats) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stats[uid] = s
+}
+
+// Wrote says what a pod's container has written.
+func (r *Runtime) Wrote(uid types.UID, container string, d runtime.Disk) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.layers[uid] == nil {
+		r.layers[uid] = map[string]runtime.Disk{}
+	}
+	r.layers[uid][container] = d
 }

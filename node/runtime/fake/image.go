@@ -69,6 +69,19 @@ func (r *Runtime) Images(ctx context.Context) ([]runtime.Image, <-chan struct{},
 	return out, r.imagesChanged, nil
 }
 
+// RemoveImage implements runtime.Interface.
+func (r *Runtime) RemoveImage(ctx context.Context, name string) error {
+	if err := r.enter(ctx, RemoveImage); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.images, name)
+	close(r.imagesChanged)
+	r.imagesChanged = make(chan struct{})
+	return nil
+}
+
 // Import implements runtime.Interface. The archive is a list of names, one a line.
 func (r *Runtime) Import(ctx context.Context, archive io.Reader) ([]string, error) {
 	if err := r.enter(ctx, Import); err != nil {
