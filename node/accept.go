@@ -28,7 +28,7 @@ func (w *worker) accept(p *corev1.Pod) {
 	}
 	reason, message := reasonEvicted, w.n.tooLittleFor(p)
 	if message == "" {
-		reason, message = w.n.pods.admit(w.uid, api.PodRequests(p))
+		reason, message = w.n.pods.admit(p)
 	}
 	if reason != "" {
 		w.final = &corev1.PodStatus{Phase: corev1.PodFailed, Reason: reason, Message: message, QOSClass: api.QOSClass(p), ObservedGeneration: p.Generation}
@@ -50,11 +50,17 @@ func (s *pods) unclaim(uid types.UID) {
 }
 
 // admit claims what a new pod requests, or says why it cannot have it.
-func (s *pods) admit(uid types.UID, requests corev1.ResourceList) (reason, message string) {
+func (s *pods) admit(p *corev1.Pod) (reason, message string) {
+	uid, requests := p.UID, api.PodRequests(p)
 	have := s.n.allocatable()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.claims, uid)
+	for other := range s.claims {
+		if w := s.workers[other]; w != nil && takesPorts(p, w.wanted()) {
+			return "NodePorts", "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+		}
+	}
 	if most := have[corev1.ResourcePods]; !most.IsZero() && int64(len(s.claims)) >= most.Value() {
 		return "OutOfpods", fmt.Sprintf("Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: %d, capacity: %d", len(s.claims), most.Value())
 	}

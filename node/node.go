@@ -59,6 +59,8 @@ type Config struct {
 	// Withdrawn blocks until Services send nobody new to the address of a pod that ends, and tells whether they did when it was called. Nil: nobody
 	// is sent by Services.
 	Withdrawn func(ctx context.Context, pod netip.Addr) (was bool, err error)
+	// HostPorts is told which of the machine's ports lead to pods, whenever that changes, from the moment on when it is known. It must not block.
+	HostPorts func([]HostPort)
 	// Thresholds are below what the machine has too little of something; nil: nobody looks, and nobody's limit of ephemeral storage counts.
 	Thresholds pressure.Thresholds
 	// Levels returns how much the machine has left; dir is on its pods' disk. Nil asks the kernel.
@@ -85,7 +87,9 @@ type Node struct {
 	writer  *writer
 	pods    *pods
 	server  http.Handler
-	unused  map[string]time.Time // images, since when; watchPressure's
+
+	hostPorts *hostPorts
+	unused    map[string]time.Time // images, since when; watchPressure's
 
 	mu          sync.Mutex
 	notReady    string // why the node is not ready; empty when it is
@@ -130,6 +134,7 @@ func New(c Config) *Node {
 	})
 	n.writer = newWriter(n)
 	n.pods = newPods(n)
+	n.hostPorts = newHostPorts(c.HostPorts)
 	n.server = server.New(server.Config{
 		Node: c.Machine.Name, Pods: n.pods, Runtime: c.Runtime, Authorizer: c.Authorizer, Now: c.Now, Log: n.log,
 	})

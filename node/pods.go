@@ -170,6 +170,10 @@ func (s *pods) adopt(ctx context.Context, held []runtime.Pod) error {
 			w.orphan, w.parked = true, true
 		}
 	}
+	for _, p := range held {
+		s.n.hostPorts.open(s.workers[p.UID].wanted(), p.Sandbox)
+	}
+	s.n.hostPorts.begin()
 	s.started = true
 	for _, w := range s.workers {
 		if !w.parked {

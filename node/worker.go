@@ -115,6 +115,7 @@ func (w *worker) run(ctx context.Context) (over bool) {
 		until := w.look(ctx)
 		a := action{verb: wait, until: until}
 		if !w.lost {
+			w.n.hostPorts.open(d.pod, w.mem.sandbox)
 			if !w.accepted && !d.gone && d.pod.DeletionTimestamp == nil {
 				w.accept(d.pod)
 				d.final = w.final

@@ -19,6 +19,9 @@ type Facts struct {
 	ServiceCIDR netip.Prefix
 	Services    []*corev1.Service
 	Slices      map[client.Key][]*discoveryv1.EndpointSlice
+	HostPorts   []HostPort
+	// HostPortsKnown is false while it is not known which there are: those in the kernel stay.
+	HostPortsKnown bool
 	// Down tells which endpoints are presumed unreachable; nil means none. It must be a function of its argument.
 	Down func(*source.Endpoint) bool
 }

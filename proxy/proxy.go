@@ -51,6 +51,9 @@ type Proxy struct {
 	mu      sync.Mutex
 	applied Applied
 	serving serving
+
+	hostPorts      []HostPort
+	hostPortsKnown bool
 }
 
 type wording struct{ ours, theirs string }
@@ -174,9 +177,10 @@ func (p *Proxy) loop(ctx context.Context) error {
 
 // kernel is what the kernel is believed to hold.
 type kernel struct {
-	known    bool // chains is true, as far as we know
-	chains   map[Chain]string
-	services []port // what chains was made from; empty at first
+	known     bool // chains is true, as far as we know
+	chains    map[Chain]string
+	services  []port // what chains was made from; empty at first
+	hostPorts []HostPort
 }
 
 // turn renders once and brings the kernel to it.
@@ -185,6 +189,7 @@ func (p *Proxy) turn(ctx context.Context, k *kernel) error {
 	defer cancel()
 	f, silent := p.facts()
 	want := Render(f)
+	want.keepHostPorts = !f.HostPortsKnown
 	p.watchSilent(f, silent)
 	if err := p.program(ctx, k, want); err != nil {
 		return err
@@ -204,6 +209,9 @@ func (p *Proxy) program(ctx context.Context, k *kernel, want *Rules) error {
 			return err
 		}
 	}
+	if want.keepHostPorts {
+		want.chains[hostPortsChain] = k.chains[hostPortsChain]
+	}
 	inputs := diff(k.chains, want.chains)
 	sent := 0
 	for _, input := range inputs {
@@ -217,7 +225,7 @@ func (p *Proxy) program(ctx context.Context, k *kernel, want *Rules) error {
 			return err
 		}
 	}
-	flows := stale(k.services, want.services)
+	flows := append(stale(k.services, want.services), staleHostPorts(k.hostPorts, want.hostPorts)...)
 	first := p.Applied().Count == 0
 	if audited && !first && (len(inputs) > 0 || len(missing) > 0) {
 		p.c.Log.Warn("rules were not as rendered, repaired", "bytes", sent, "jumps", len(missing))
@@ -225,7 +233,7 @@ func (p *Proxy) program(ctx context.Context, k *kernel, want *Rules) error {
 			return err
 		}
 	}
-	*k = kernel{known: true, chains: want.chains, services: want.services}
+	*k = kernel{known: true, chains: want.chains, services: want.services, hostPorts: want.hostPorts}
 	if err := p.c.Programmer.Forget(ctx, flows); err != nil {
 		// The rules are right; what is left expires by itself.
 		p.c.Log.Warn("connections to withdrawn endpoints not forgotten", "err", err)
@@ -253,6 +261,7 @@ func (p *Proxy) facts() (f *Facts, silent func(node string) bool) {
 		Node: p.c.Node, PodCIDR: p.c.PodCIDR, ServiceCIDR: p.c.ServiceCIDR,
 		Services: p.c.Source.Services(), Slices: p.c.Source.AllSlices(),
 	}
+	f.HostPorts, f.HostPortsKnown = p.currentHostPorts()
 	if p.c.Liveness == nil {
 		return f, func(string) bool { return false }
 	}

@@ -19,7 +19,9 @@ type Chain struct{ Table, Name string }
 type Rules struct {
 	chains map[Chain]string
 	// services is what the rules were made from, kept to find the flows that a later render leaves stale.
-	services []port
+	services      []port
+	hostPorts     []HostPort
+	keepHostPorts bool // they are not known: their chain is what the kernel holds, set before it is applied
 }
 
 const (
@@ -31,6 +33,7 @@ const (
 	chainServices    = prefix + "SERVICES"    // nat PREROUTING and OUTPUT
 	chainVIPs        = prefix + "VIPS"        // by /24 of the service range
 	chainNodePorts   = prefix + "NODEPORTS"   // by block of ports
+	chainHostPorts   = prefix + "HOSTPORTS"   // of this machine's pods
 	chainExternals   = prefix + "EXTERNALS"   // external addresses
 	chainPostrouting = prefix + "POSTROUTING" // nat POSTROUTING
 	chainHairpin     = prefix + "HAIRPIN"
@@ -74,8 +77,9 @@ func Render(f *Facts) *Rules {
 	for i := range ports {
 		r.port(&ports[i])
 	}
+	r.hostPorts(f.HostPorts)
 	r.finish()
-	out := &Rules{chains: make(map[Chain]string, len(r.chains)), services: ports}
+	out := &Rules{chains: make(map[Chain]string, len(r.chains)), services: ports, hostPorts: f.HostPorts}
 	for c, text := range r.chains {
 		out.chains[c] = string(text)
 	}
@@ -118,6 +122,7 @@ func (r *renderer) base() {
 	r.add(tableNAT, chainServices, " ! -s ", pods, " -d ", vips, " -j MARK --set-xmark ", masquerade)
 	r.add(tableNAT, chainServices, " -d ", vips, " -j ", chainVIPs)
 	r.add(tableNAT, chainServices, " -j ", chainExternals)
+	r.add(tableNAT, chainServices, " -m addrtype --dst-type LOCAL -j ", chainHostPorts)
 	r.add(tableNAT, chainServices, " -m addrtype --dst-type LOCAL -j ", chainNodePorts)
 
 	r.add(tableNAT, chainPostrouting, " -m mark --mark ", masquerade, " -j MASQUERADE --random-fully")

@@ -73,7 +73,7 @@ func newMachine(ctx context.Context, p *Peer) (*machine, error) {
 		Client: c, Runtime: m.runtime, Network: m.network, Dir: p.cfg.DataDir,
 		DNS:        node.DNS{Servers: []string{first.String(), second.String()}, Domain: p.cfg.Network.Domain},
 		Authorizer: podAuthority{p.authority}, Now: p.now, Log: p.log, Metrics: p.loops, Withdrawn: m.proxy.Withdrawn,
-		Thresholds: thresholds(&p.cfg.Eviction),
+		Thresholds: thresholds(&p.cfg.Eviction), HostPorts: m.openHostPorts,
 	})
 	m.dns = dns.New(dns.Config{
 		Source: m.source, Domain: p.cfg.Network.Domain, Reverse: []netip.Prefix{pods, services}, Not: []netip.Addr{first, second},
@@ -84,6 +84,15 @@ func newMachine(ctx context.Context, p *Peer) (*machine, error) {
 		},
 	})
 	return m, nil
+}
+
+// openHostPorts has the proxy lead ports of this machine to its pods.
+func (m *machine) openHostPorts(all []node.HostPort) {
+	out := make([]proxy.HostPort, len(all))
+	for i, h := range all {
+		out[i] = proxy.HostPort{Name: h.Pod, UDP: h.UDP, IP: h.IP, Port: h.Port, To: h.To}
+	}
+	m.proxy.SetHostPorts(out)
 }
 
 // thresholds are what the configuration, which has been checked, says of when a machine has too little.
