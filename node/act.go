@@ -70,7 +70,14 @@ func (w *worker) prepare(ctx context.Context, p *corev1.Pod) error {
 }
 
 func (w *worker) startSandbox(ctx context.Context, p *corev1.Pod) error {
-	sb, err := w.n.cfg.Runtime.StartSandbox(ctx, w.n.sandboxConfig(p))
+	if err := w.n.handles(ctx, p); err != nil {
+		return err
+	}
+	c, err := w.n.sandboxConfig(p)
+	if err != nil {
+		return err
+	}
+	sb, err := w.n.cfg.Runtime.StartSandbox(ctx, c)
 	if err != nil {
 		return fmt.Errorf("start sandbox of %s/%s: %w", p.Namespace, p.Name, err)
 	}
@@ -95,6 +102,9 @@ func (w *worker) attach(ctx context.Context) error {
 
 func (w *worker) startContainer(ctx context.Context, p *corev1.Pod, a action) error {
 	c, _ := containerOf(p, a.name)
+	if err := refuses(p, c); err != nil {
+		return &runtime.Error{Reason: runtime.ReasonConfig, Err: err}
+	}
 	begun := w.n.cfg.Now()
 	img, err := w.n.cfg.Runtime.Image(ctx, c.Image, runtime.Pull{Policy: c.ImagePullPolicy, Credentials: w.pullCredentials(p)})
 	if err != nil {

@@ -170,6 +170,9 @@ func (o *observed) keep(p *corev1.Pod, c *corev1.Container, policy corev1.Restar
 			return action{verb: wait}
 		}
 		grace := gracePeriod(p)
+		if own := o.probes[r.ID].grace; own > 0 && o.probes[r.ID].failed != "" {
+			grace = time.Duration(own) * time.Second
+		}
 		return o.retried("stop", action{verb: stop, runs: []runtime.Container{*r}, grace: grace, reason: reason}, now)
 	case !restarts(policy, r.ExitCode):
 		return action{verb: wait}

@@ -79,7 +79,7 @@ func (s *probers) begin(ctx context.Context, p *corev1.Pod, c *corev1.Container,
 	later := func() {
 		s.run(ctx, c, c.LivenessProbe, r, true, func(good bool, err error) bool {
 			if !good {
-				w.condemn(r.ID, fmt.Sprintf("Container %s failed liveness probe, will be restarted", c.Name))
+				w.condemn(r.ID, c.LivenessProbe, fmt.Sprintf("Container %s failed liveness probe, will be restarted", c.Name))
 			}
 			return good
 		}, "Liveness")
@@ -115,7 +115,7 @@ func (s *probers) run(ctx context.Context, c *corev1.Container, spec *corev1.Pro
 			Failed: func(err error) {
 				w.event(w.wanted(), corev1.EventTypeWarning, "Unhealthy", "%s probe failed: %v", name, err)
 				if misses++; name == "Startup" && misses >= max(1, spec.FailureThreshold) {
-					w.condemn(r.ID, fmt.Sprintf("Container %s failed startup probe, will be restarted", c.Name))
+					w.condemn(r.ID, spec, fmt.Sprintf("Container %s failed startup probe, will be restarted", c.Name))
 				}
 			},
 		})
@@ -172,8 +172,15 @@ func (w *worker) forgetProbe(id string) {
 	delete(w.probes, id)
 }
 
-// condemn has a container restarted.
-func (w *worker) condemn(id, why string) { w.setProbe(id, func(r *probeResult) { r.failed = why }) }
+// condemn has a container restarted because of a probe.
+func (w *worker) condemn(id string, by *corev1.Probe, why string) {
+	w.setProbe(id, func(r *probeResult) {
+		r.failed = why
+		if by.TerminationGracePeriodSeconds != nil {
+			r.grace = *by.TerminationGracePeriodSeconds
+		}
+	})
+}
 
 func (w *worker) probed() map[string]probeResult {
 	w.mu.Lock()

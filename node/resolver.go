@@ -29,6 +29,14 @@ func hostname(p *corev1.Pod) string {
 	return name
 }
 
+// maxFQDN is the longest name that the kernel takes for a machine.
+const maxFQDN = 64
+
+// fqdn is the whole name of a pod that has a subdomain.
+func (n *Node) fqdn(p *corev1.Pod) string {
+	return fmt.Sprintf("%s.%s.%s.svc.%s", hostname(p), p.Spec.Subdomain, p.Namespace, n.cfg.DNS.Domain)
+}
+
 // hostsFile is a pod's /etc/hosts: itself and its aliases, in the host's network over what the host knows.
 func (n *Node) hostsFile(p *corev1.Pod) []byte {
 	var b bytes.Buffer
@@ -41,7 +49,7 @@ func (n *Node) hostsFile(p *corev1.Pod) []byte {
 		name := hostname(p)
 		for _, ip := range p.Status.PodIPs {
 			if p.Spec.Subdomain != "" {
-				fmt.Fprintf(&b, "%s\t%s.%s.%s.svc.%s\t%s\n", ip.IP, name, p.Spec.Subdomain, p.Namespace, n.cfg.DNS.Domain, name)
+				fmt.Fprintf(&b, "%s\t%s\t%s\n", ip.IP, n.fqdn(p), name)
 			} else {
 				fmt.Fprintf(&b, "%s\t%s\n", ip.IP, name)
 			}

@@ -16,7 +16,7 @@ import (
 )
 
 // sandboxConfig describes a pod's sandbox.
-func (n *Node) sandboxConfig(p *corev1.Pod) runtime.SandboxConfig {
+func (n *Node) sandboxConfig(p *corev1.Pod) (runtime.SandboxConfig, error) {
 	c := runtime.SandboxConfig{
 		UID: p.UID, Namespace: p.Namespace, Name: p.Name, Hostname: hostname(p),
 		HostNetwork: p.Spec.HostNetwork, HostIPC: p.Spec.HostIPC, HostPID: p.Spec.HostPID, SharePID: sharesPID(p),
@@ -24,6 +24,10 @@ func (n *Node) sandboxConfig(p *corev1.Pod) runtime.SandboxConfig {
 	}
 	if p.Spec.HostNetwork {
 		c.Hostname = n.cfg.Machine.Name
+	} else if p.Spec.SetHostnameAsFQDN != nil && *p.Spec.SetHostnameAsFQDN && p.Spec.Subdomain != "" {
+		if c.Hostname = n.fqdn(p); len(c.Hostname) > maxFQDN {
+			return c, fmt.Errorf("spec.setHostnameAsFQDN: the name %q is longer than %d characters, which is all that the kernel takes", c.Hostname, maxFQDN)
+		}
 	}
 	if sc := p.Spec.SecurityContext; sc != nil && len(sc.Sysctls) > 0 {
 		c.Sysctls = map[string]string{}
@@ -31,7 +35,7 @@ func (n *Node) sandboxConfig(p *corev1.Pod) runtime.SandboxConfig {
 			c.Sysctls[s.Name] = s.Value
 		}
 	}
-	return c
+	return c, nil
 }
 
 func sharesPID(p *corev1.Pod) bool {

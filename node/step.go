@@ -83,6 +83,7 @@ type probeResult struct {
 	started bool
 	ready   bool
 	failed  string // why the container must be restarted; empty while it need not
+	grace   int64  // seconds it has for that, if the probe says so; else 0
 }
 
 // step decides what to do next for a pod. It is pure: the same arguments give the same action.

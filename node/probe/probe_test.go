@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
@@ -103,5 +106,27 @@ func TestHTTPAndTCP(t *testing.T) {
 	srv.Close()
 	if err := TCP(t.Context(), ip, c, &corev1.TCPSocketAction{Port: intstr.FromInt(n)}); err == nil {
 		t.Error("a closed port was taken for an open one")
+	}
+}
+
+func TestGRPC(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv, services := grpc.NewServer(), health.NewServer()
+	grpc_health_v1.RegisterHealthServer(srv, services)
+	services.SetServingStatus("sick", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+	go func() { _ = srv.Serve(l) }()
+	defer srv.Stop()
+	port := int32(l.Addr().(*net.TCPAddr).Port)
+	for service, ok := range map[string]bool{"": true, "sick": false, "unknown": false} {
+		if err := GRPC(t.Context(), "127.0.0.1", &corev1.GRPCAction{Port: port, Service: &service}); (err == nil) != ok {
+			t.Errorf("%q: %v", service, err)
+		}
+	}
+	srv.Stop()
+	if err := GRPC(t.Context(), "127.0.0.1", &corev1.GRPCAction{Port: port}); err == nil {
+		t.Error("nobody answers, and that is taken for healthy")
 	}
 }

@@ -155,6 +155,7 @@ type Mount struct {
 	HostPath      string
 	ContainerPath string
 	ReadOnly      bool
+	Recursive     bool // what is mounted below is read-only, too
 	Propagation   corev1.MountPropagationMode
 }
 
@@ -219,7 +220,7 @@ type Stats struct {
 	Time       time.Time
 	CPU        time.Duration // used since the start
 	Memory     uint64        // working set, bytes
-	PIDs       int
+	PIDs       int           // threads
 	Containers map[string]ContainerStats
 }
 

@@ -73,11 +73,15 @@ func Weight(shares uint64) uint64 {
 type Usage struct {
 	CPU    time.Duration // since it was made
 	Memory uint64        // working set: without file pages that can be dropped at once
+	PIDs   int           // threads
 }
 
 // Usage measures a cgroup. One that is not there used nothing.
 func (t Tree) Usage(path string) Usage {
 	var u Usage
+	if dir := t.Files("pids", path); dir != "" {
+		u.PIDs = int(number(filepath.Join(dir, "pids.current")))
+	}
 	if t.V2() {
 		dir := filepath.Join(t.unified, path)
 		u.CPU = time.Duration(field(filepath.Join(dir, "cpu.stat"), "usage_usec")) * time.Microsecond

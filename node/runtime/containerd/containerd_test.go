@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -269,6 +270,12 @@ func TestSecurityContext(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, got)
 		}
 	}
+	strict := corev1.SupplementalGroupsPolicyStrict
+	c.Name, c.PodSecurity.SupplementalGroupsPolicy = "strict", &strict
+	m.run(c)
+	if got := m.log(m.ended("a", "strict")); !strings.Contains(got, "gid 2000 groups [2000 4000 5000]") {
+		t.Errorf("with the policy Strict:\n%s", got)
+	}
 	c.Name, c.Args = "writes", []string{"write", "/x", "y"}
 	m.run(c)
 	if e := m.ended("a", "writes"); e.ExitCode != 3 || !strings.Contains(m.log(e), "read-only file system") {
@@ -278,7 +285,7 @@ func TestSecurityContext(t *testing.T) {
 	if _, err := m.StartContainer(t.Context(), c); runtime.Reason(err) != runtime.ReasonConfig {
 		t.Errorf("got %v", err)
 	}
-	if p, _ := m.Pod(t.Context(), "a"); len(p.Containers) != 2 {
+	if p, _ := m.Pod(t.Context(), "a"); len(p.Containers) != 3 {
 		t.Errorf("what could not be started is left: %+v", p)
 	}
 	c = m.containerConfig("a", "privileged", "who")
@@ -325,6 +332,22 @@ func TestMountsAndSharedMemory(t *testing.T) {
 	m.run(c)
 	if e := m.ended("a", "limited"); m.log(e) != "out 67108864\n" {
 		t.Errorf("log %q", m.log(e))
+	}
+	below := filepath.Join(dir, "tree", "below")
+	if err := os.MkdirAll(below, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("none", below, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(below, syscall.MNT_DETACH) })
+	for _, recursive := range []bool{false, true} {
+		c = m.containerConfig("a", fmt.Sprintf("below-%v", recursive), "write", "/tree/below/x", "y")
+		c.Mounts = []runtime.Mount{{HostPath: filepath.Dir(below), ContainerPath: "/tree", ReadOnly: true, Recursive: recursive}}
+		m.run(c)
+		if e := m.ended("a", c.Name); (e.ExitCode != 0) != recursive {
+			t.Errorf("written below a read-only mount, recursive %v: %+v %s", recursive, e, m.log(e))
+		}
 	}
 	c = m.containerConfig("a", "lacks")
 	c.Mounts = []runtime.Mount{{HostPath: filepath.Join(dir, "nothing"), ContainerPath: "/x"}}
@@ -461,5 +484,22 @@ func BenchmarkPodStart(b *testing.B) {
 				b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, name+"-ms-median")
 			}
 		})
+	}
+}
+
+// A pod's shim leaves with its last container; one that starts just then finds it still there, and gone a moment later.
+func TestContainersStartWhileTheShimLeaves(t *testing.T) {
+	m := newMachine(t)
+	m.pod("a")
+	for i := range 20 {
+		names := []string{fmt.Sprintf("first-%d", i), fmt.Sprintf("second-%d", i)}
+		for _, name := range names {
+			m.run(m.containerConfig("a", name, "exit", "0"))
+		}
+		for _, name := range names {
+			if e := m.ended("a", name); e.ExitCode != 0 || !strings.Contains(m.log(e), "leaving") {
+				t.Fatalf("%+v", e)
+			}
+		}
 	}
 }

@@ -51,7 +51,10 @@ func mounts(c runtime.ContainerConfig, s sandbox.Sandbox, cgroups []specs.Mount)
 		at := path.Clean(m.ContainerPath)
 		all = slices.DeleteFunc(all, func(d specs.Mount) bool { return d.Destination == at })
 		mode := "rw"
-		if m.ReadOnly {
+		switch {
+		case m.ReadOnly && m.Recursive:
+			mode = "rro" // runc 1.1 and Linux 5.12, both Debian 12's
+		case m.ReadOnly:
 			mode = "ro"
 		}
 		all = append(all, specs.Mount{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	tasksapi "github.com/containerd/containerd/api/services/tasks/v1"
@@ -98,7 +99,7 @@ func (r *Runtime) start(ctx context.Context, x *record, c runtime.ContainerConfi
 	if err := r.create(ctx, x, spec); err != nil {
 		return &runtime.Error{Reason: runtime.ReasonCreate, Err: err}
 	}
-	if err := r.run(ctx, x, pipes, rootfs); err != nil {
+	if err := r.run(ctx, x, pipes, c.LogPath, rootfs); err != nil {
 		if ctx.Err() != nil || errdefs.IsUnavailable(err) || errdefs.IsCanceled(err) || errdefs.IsDeadlineExceeded(err) {
 			return &runtime.Error{Reason: runtime.ReasonRun, Err: err}
 		}
@@ -191,22 +192,21 @@ func (r *Runtime) create(ctx context.Context, x *record, spec any) error {
 	return err
 }
 
-func (r *Runtime) run(ctx context.Context, x *record, f fifos, rootfs []mount.Mount) error {
+func (r *Runtime) run(ctx context.Context, x *record, f fifos, log string, rootfs []mount.Mount) error {
 	req := &tasksapi.CreateTaskRequest{
 		ContainerID: x.ID, Terminal: x.tty, Stdin: f.stdin, Stdout: f.stdout, Stderr: f.stderr,
 	}
 	for _, m := range rootfs {
 		req.Rootfs = append(req.Rootfs, &apitypes.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
 	}
-	tasks := r.client.TaskService()
-	made, err := tasks.Create(ctx, req)
+	pid, err := r.createTask(ctx, req, f, log)
 	if err != nil {
-		return errgrpc.ToNative(err)
+		return err
 	}
 	r.mu.Lock()
-	x.Pid = int(made.Pid)
+	x.Pid = pid
 	r.mu.Unlock()
-	if _, err := tasks.Start(ctx, &tasksapi.StartRequest{ContainerID: x.ID}); err != nil {
+	if _, err := r.client.TaskService().Start(ctx, &tasksapi.StartRequest{ContainerID: x.ID}); err != nil {
 		return errgrpc.ToNative(err)
 	}
 	r.mu.Lock()
@@ -218,4 +218,47 @@ func (r *Runtime) run(ctx context.Context, x *record, f fifos, rootfs []mount.Mo
 		x.State = runtime.Running
 	}
 	return nil
+}
+
+// A shim that leaves is gone within milliseconds; this is for machines that are very busy.
+const (
+	shimTries = 8
+	shimPause = 10 * time.Millisecond // doubled each time
+)
+
+// createTask makes the container's first process. The shim that a pod's containers share leaves with the last of them: one that starts just then may
+// still be sent to it, and is sent to a new one instead.
+func (r *Runtime) createTask(ctx context.Context, req *tasksapi.CreateTaskRequest, f fifos, log string) (pid int, err error) {
+	pause := shimPause
+	for try := 1; ; try++ {
+		made, err := r.client.TaskService().Create(ctx, req)
+		if err == nil {
+			return int(made.Pid), nil
+		}
+		if err = errgrpc.ToNative(err); try == shimTries || !shimLeft(err) && (try == 1 || !errdefs.IsAlreadyExists(err)) {
+			return 0, err
+		}
+		r.config.Log.Debug("the pod's shim was leaving, trying a new one", "container", req.ContainerID, "err", err)
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+			pause *= 2
+		case <-ctx.Done():
+			t.Stop()
+			return 0, ctx.Err()
+		}
+		// What was begun may have opened and closed the pipes, which ends their draining.
+		err = errors.Join(r.deleteTask(ctx, req.ContainerID), r.config.Keeper.Undrain(ctx, req.ContainerID),
+			r.config.Keeper.Drain(ctx, req.ContainerID, f.stdin, f.stdout, f.stderr, log))
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+// shimLeft reports whether a task could not be made because the shim that was to make it is gone. containerd gives no other sign than its words.
+func shimLeft(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "ttrpc: closed") ||
+		strings.Contains(text, "failed to start shim") && strings.Contains(text, "dial unix")
 }

@@ -22,14 +22,15 @@ func (r *Runtime) Stats(ctx context.Context, uid types.UID) (runtime.Stats, erro
 	if !ok {
 		return runtime.Stats{}, fmt.Errorf("pod %s: %w", uid, runtime.ErrNotFound)
 	}
-	pod := r.tree.Usage(s.Cgroup)
-	out := runtime.Stats{Time: time.Now(), CPU: pod.CPU, Memory: pod.Memory, PIDs: len(r.tree.Processes(s.Cgroup)), Containers: map[string]runtime.ContainerStats{}}
+	out := runtime.Stats{Containers: map[string]runtime.ContainerStats{}}
 	for _, x := range r.of(uid) {
 		if r.view(x).State == runtime.Running {
 			u := r.tree.Usage(x.cgroup)
 			out.Containers[x.Name] = runtime.ContainerStats{CPU: u.CPU, Memory: u.Memory}
 		}
 	}
+	pod := r.tree.Usage(s.Cgroup) // last, so that it is not less than its parts
+	out.Time, out.CPU, out.Memory, out.PIDs = time.Now(), pod.CPU, pod.Memory, pod.PIDs
 	return out, nil
 }
 

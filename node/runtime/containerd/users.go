@@ -118,6 +118,9 @@ func who(c runtime.ContainerConfig, image string, u *users) (account, error) {
 	// The group of the process is also one of its groups: otherwise dropping it would gain rights where it is denied some.
 	a.groups = append(a.groups, a.gid)
 	for _, g := range found.Sgids {
+		if p := pod.SupplementalGroupsPolicy; p != nil && *p == corev1.SupplementalGroupsPolicyStrict {
+			break // what the image says of its users is not asked for
+		}
 		a.groups = append(a.groups, uint32(g))
 	}
 	for _, g := range pod.SupplementalGroups {

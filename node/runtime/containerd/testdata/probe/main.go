@@ -21,6 +21,11 @@ func main() {
 		fmt.Println("serving")
 		<-c
 		fmt.Println("stopped")
+	case "signals": // until one comes, which it names
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGTERM, syscall.SIGQUIT)
+		fmt.Println("waiting")
+		fmt.Println("got", <-c)
 	case "stubborn":
 		c := make(chan os.Signal, 1)
 		signal.Notify(c, syscall.SIGTERM)

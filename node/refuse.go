@@ -1,0 +1,76 @@
+package node
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"shoal/internal/api"
+	"shoal/internal/client"
+)
+
+// refuses says why a container cannot be run as it asks: what would make it another one if it were ignored. fields_test.go lists every field.
+func refuses(p *corev1.Pod, c *corev1.Container) error {
+	no := func(field, why string) error { return fmt.Errorf("%s: %s", field, why) }
+	switch s := &p.Spec; {
+	case s.HostUsers != nil && !*s.HostUsers:
+		return no("spec.hostUsers", "user namespaces are not supported: remove it")
+	case len(s.ResourceClaims) > 0:
+		return no("spec.resourceClaims", "dynamic resource allocation is not supported: remove it")
+	case s.OS != nil && s.OS.Name != corev1.Linux:
+		return no("spec.os.name", fmt.Sprintf("this machine runs linux, not %s", s.OS.Name))
+	}
+	if s := p.Spec.SecurityContext; s != nil && confines(s.AppArmorProfile) {
+		return no("spec.securityContext.appArmorProfile", "AppArmor profiles are not supported: use type Unconfined, or a seccompProfile")
+	}
+	at := "container " + c.Name + ": "
+	switch s := c.SecurityContext; {
+	case s != nil && confines(s.AppArmorProfile):
+		return no(at+"securityContext.appArmorProfile", "AppArmor profiles are not supported: use type Unconfined, or a seccompProfile")
+	case len(c.VolumeDevices) > 0:
+		return no(at+"volumeDevices", "block devices are not supported: mount a volume of volumeMode Filesystem")
+	case len(c.RestartPolicyRules) > 0:
+		return no(at+"restartPolicyRules", "rules by exit code are not supported: use the pod's restartPolicy")
+	case len(c.Resources.Claims) > 0:
+		return no(at+"resources.claims", "dynamic resource allocation is not supported: remove it")
+	}
+	for i := range c.Env {
+		if f := c.Env[i].ValueFrom; f != nil && f.FileKeyRef != nil {
+			return no(at+"env "+c.Env[i].Name+": fileKeyRef", "variables from files are not supported: use a configMapKeyRef or secretKeyRef")
+		}
+	}
+	return nil
+}
+
+func confines(a *corev1.AppArmorProfile) bool {
+	return a != nil && a.Type != corev1.AppArmorProfileTypeUnconfined
+}
+
+// ownHandler is the name of the one way in which containers are run here.
+const ownHandler = "runc"
+
+// handles makes sure that a pod's RuntimeClass is one that this machine has.
+func (n *Node) handles(ctx context.Context, p *corev1.Pod) error {
+	name := p.Spec.RuntimeClassName
+	if name == nil || *name == "" {
+		return nil
+	}
+	o, err := n.cfg.Client.Get(ctx, api.RuntimeClasses, client.Key{Name: *name}, client.GetOptions{ResourceVersion: "0"})
+	if apierrors.IsNotFound(err) {
+		return fmt.Errorf("spec.runtimeClassName: there is no RuntimeClass %q", *name)
+	}
+	if err != nil {
+		return fmt.Errorf("read RuntimeClass %q: %w", *name, err)
+	}
+	class, ok := o.(*nodev1.RuntimeClass)
+	if !ok {
+		return fmt.Errorf("read RuntimeClass %q: answer is a %T", *name, o)
+	}
+	if class.Handler != ownHandler {
+		return fmt.Errorf("spec.runtimeClassName: no runtime for %q is configured, only %s", class.Handler, ownHandler)
+	}
+	return nil
+}
