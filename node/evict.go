@@ -28,6 +28,9 @@ const pressureHolds = 5 * time.Minute
 // victimGone is how long a pod that was told to end holds up the next one.
 const victimGone = 30 * time.Second
 
+// measureShare bounds what measuring costs: a pod that takes t to walk through is walked through again after measureShare·t.
+const measureShare = 50
+
 // wants is what the machine has, or lately had, too little of.
 type wants struct {
 	last   map[pressure.Resource]time.Time
@@ -79,12 +82,7 @@ func (n *Node) relieve(ctx context.Context, w *wants) time.Duration {
 	}
 	w.victim = ""
 	r := low[0]
-	weighed := n.weigh(ctx, r)
-	var all []pressure.Pod
-	for _, p := range weighed {
-		all = append(all, p)
-	}
-	victim := pressure.Victim(r, all)
+	victim := pressure.Victim(r, n.weigh(ctx, r))
 	if victim == nil {
 		n.log.Warn("the machine has too little, and no pod that could go for it", "of", r, "available", have[r].Available, "threshold", n.cfg.Thresholds[r].Of(have[r].Capacity))
 		return lookEvery
@@ -106,11 +104,18 @@ func amountOf(r pressure.Resource, n int64) string {
 
 // checkLimits ends pods that have written more than their limit of ephemeral storage. Only those that have such a limit are measured.
 func (n *Node) checkLimits(ctx context.Context) {
+	next := map[types.UID]time.Time{}
 	for _, p := range n.pods.List() {
 		if api.IsPodTerminal(p) || p.DeletionTimestamp != nil || !hasDiskLimit(p) {
 			continue
 		}
+		begun := n.cfg.Now()
+		if due, ok := n.measured[p.UID]; ok && begun.Before(due) {
+			next[p.UID] = due
+			continue
+		}
 		t, err := n.measure(ctx, p)
+		next[p.UID] = begun.Add(measureShare * n.cfg.Now().Sub(begun))
 		if err != nil {
 			n.log.Debug("a pod's use of the disk is not known", "pod", p.Name, "ns", p.Namespace, "err", err)
 			continue
@@ -119,6 +124,7 @@ func (n *Node) checkLimits(ctx context.Context) {
 			n.pods.evict(p.UID, message)
 		}
 	}
+	n.measured = next
 }
 
 func hasDiskLimit(p *corev1.Pod) bool {

@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"shoal/internal/api"
 	"shoal/node/pressure"
@@ -136,8 +135,7 @@ func diskUsage(dir string) runtime.Disk {
 }
 
 // weigh is what counts of each pod of this machine when there is too little of r.
-func (n *Node) weigh(ctx context.Context, r pressure.Resource) map[types.UID]pressure.Pod {
-	out := map[types.UID]pressure.Pod{}
+func (n *Node) weigh(ctx context.Context, r pressure.Resource) (out []pressure.Pod) {
 	for _, p := range n.pods.List() {
 		if api.IsPodTerminal(p) || p.DeletionTimestamp != nil {
 			continue
@@ -163,7 +161,7 @@ func (n *Node) weigh(ctx context.Context, r pressure.Resource) map[types.UID]pre
 			one.Used[pressure.Disk], one.Used[pressure.Inodes] = t.sum.Bytes, t.sum.Inodes
 			one.Requested[pressure.Disk] = requests.StorageEphemeral().Value()
 		}
-		out[p.UID] = one
+		out = append(out, one)
 	}
 	return out
 }

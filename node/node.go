@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
 
 	"shoal/internal/api"
 	"shoal/internal/client"
@@ -89,7 +90,10 @@ type Node struct {
 	server  http.Handler
 
 	hostPorts *hostPorts
-	unused    map[string]time.Time // images, since when; watchPressure's
+
+	// watchPressure's:
+	unused   map[string]time.Time    // images, since when
+	measured map[types.UID]time.Time // pods with limits of ephemeral storage: when they are measured again
 
 	mu          sync.Mutex
 	notReady    string // why the node is not ready; empty when it is

@@ -80,6 +80,38 @@ subjects: [{kind: ServiceAccount, name: default, namespace: talk}]
 		})
 		shoal(t, "delete", "ns", "talk")
 	})
+	t.Run("a port of a machine leads to its pod, and outlives the peer's restart", func(t *testing.T) {
+		apply(t, strings.Replace(pod("porter", "peer-1", "serve", "8080"), "args:", "ports: [{containerPort: 8080, hostPort: 8099}]\n    args:", 1))
+		shoal(t, "wait", "pod", "porter", "--for", "condition=Ready")
+		var address string
+		for _, p := range status(t).Peers {
+			if p.Name == "peer-1" {
+				address = p.Address
+			}
+		}
+		for from, to := range map[string]string{"peer-2": address, "peer-1": "127.0.0.1"} {
+			within(t, 10*time.Second, "port 8099 from "+from, func(ctx context.Context) error {
+				out, err := tryShoal(ctx, "lab", "exec", from, "--", "curl", "-sS", "--max-time", "2", "http://"+to+":8099")
+				if err == nil && !strings.HasPrefix(out, "porter") {
+					err = fmt.Errorf("answer %q", out)
+				}
+				return err
+			})
+		}
+		// Without a pause, through the restart: who is refused once has found the port closed.
+		script := `for i in $(seq 100); do curl -sS --max-time 2 http://` + address + `:8099 >/dev/null || exit 1; sleep 0.05; done`
+		asked := make(chan error, 1)
+		go func() {
+			_, err := tryShoal(t.Context(), "lab", "exec", "peer-2", "--", "sh", "-c", script)
+			asked <- err
+		}()
+		shoal(t, "lab", "kill", "peer-1", "--process")
+		shoal(t, "lab", "start", "peer-1")
+		if err := <-asked; err != nil {
+			t.Errorf("while the peer was restarted: %v", err)
+		}
+		shoal(t, "delete", "pod", "porter", "--now")
+	})
 	t.Run("a deleted pod is replaced", func(t *testing.T) {
 		all, err := pods(t.Context(), c.api, "web")
 		if err != nil {

@@ -9,6 +9,7 @@ package images
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -105,7 +106,7 @@ func (s *Sources) findNearby(ctx context.Context, name string, creds []runtime.C
 		s.log.Info("the registry cannot be asked, another machine has the image", "image", name, "peer", peer, "err", outage)
 		return &Found{Target: said.descriptor(), With: said.With, s: s, name: name, creds: creds, from: []string{peer}}, nil
 	}
-	return nil, outage
+	return nil, fmt.Errorf("%w: %w", ErrAway, outage)
 }
 
 // holders returns the other machines that hold an image, in no particular order.
@@ -158,6 +159,9 @@ type found struct {
 func (f found) Resolve(context.Context, string) (string, ocispec.Descriptor, error) {
 	return f.name, f.target, nil
 }
+
+// ErrAway is part of the error when neither the registry could be asked nor a machine that holds the image.
+var ErrAway = errors.New("the registry cannot be asked, and no other machine stands in for it")
 
 // errNotHere is what a machine says of an image that it does not have, or does not show to who asks.
 var errNotHere = errors.New("no such image, or not for these credentials")

@@ -3,6 +3,7 @@ package images
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/opencontainers/go-digest"
@@ -73,7 +75,7 @@ func (s *Sources) askNamed(ctx context.Context, peer, name string, creds []runti
 // peerHost is a machine as a registry.
 func (s *Sources) peerHost(peer string, creds []runtime.Credential) docker.RegistryHost {
 	return docker.RegistryHost{
-		Client: &http.Client{Transport: s.cfg.Peers}, Scheme: "https", Host: peer, Path: Path + "v2", Capabilities: docker.HostCapabilityPull,
+		Client: &http.Client{Transport: moving{s.cfg.Peers, progressTimeout}}, Scheme: "https", Host: peer, Path: Path + "v2", Capabilities: docker.HostCapabilityPull,
 		Header: http.Header{withHeader: {ids(creds)}},
 	}
 }
@@ -91,6 +93,9 @@ func keeperOf(d digest.Digest, alive []string) string {
 	return best
 }
 
+// turnPatience is how long a machine waits for its turn before it fetches from outside by itself: whoever is fetching may be stuck.
+const turnPatience = 2 * time.Minute
+
 // turn waits for this machine's turn to fetch, and returns whom to fetch from: nobody for the registry. When the machine that keeps the turns cannot be
 // asked, nobody waits.
 func (s *Sources) turn(ctx context.Context, name string, d digest.Digest) (from []string, done func(ok bool)) {
@@ -101,7 +106,9 @@ func (s *Sources) turn(ctx context.Context, name string, d digest.Digest) (from 
 	}
 	one, done, err := "", free, error(nil)
 	if keeper == s.cfg.Peers.Self() {
-		one, done, err = s.takeTurn(ctx, d, keeper)
+		bounded, cancel := context.WithTimeout(ctx, turnPatience)
+		one, done, err = s.takeTurn(bounded, d, keeper)
+		cancel()
 	} else {
 		one, done, err = s.askTurn(ctx, keeper, d)
 	}
@@ -136,6 +143,7 @@ type turnAnswer struct {
 func (s *Sources) askTurn(ctx context.Context, keeper string, d digest.Digest) (string, func(bool), error) {
 	body, end := io.Pipe()
 	ctx, cancel := context.WithCancel(ctx)
+	late := time.AfterFunc(turnPatience, cancel)
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+keeper+Path+"turn?digest="+url.QueryEscape(d.String()), body)
 	if err != nil {
 		cancel()
@@ -152,10 +160,10 @@ func (s *Sources) askTurn(ctx context.Context, keeper string, d digest.Digest) (
 	} else {
 		err = json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&a)
 	}
-	if err != nil {
+	if err != nil || !late.Stop() {
 		cancel()
 		_ = resp.Body.Close()
-		return "", nil, err
+		return "", nil, errors.Join(err, ctx.Err())
 	}
 	return a.From, func(ok bool) {
 		defer cancel()

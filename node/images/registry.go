@@ -24,7 +24,7 @@ func webClient() *http.Client {
 	t := docker.DefaultHTTPTransport(nil)
 	t.DialContext = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext
 	t.ResponseHeaderTimeout = 30 * time.Second
-	return &http.Client{Transport: t}
+	return &http.Client{Transport: moving{t, progressTimeout}}
 }
 
 // registry returns a resolver that asks the registry of a name, and its mirrors before it. Content is taken from near first.

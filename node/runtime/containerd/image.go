@@ -3,6 +3,7 @@ package containerd
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -138,6 +139,12 @@ func (r *Runtime) Image(ctx context.Context, ref string, p runtime.Pull) (runtim
 		}
 	}
 	i, err := r.pull(ctx, name, p.Credentials)
+	if errors.Is(err, images.ErrAway) {
+		if have, lerr := r.local(ctx, name); lerr == nil && have.may(name, p) {
+			r.config.Log.Info("the registry cannot be asked, the image is taken as it is here", "image", name, "err", err)
+			return have.as(ref), nil
+		}
+	}
 	if err != nil {
 		return runtime.Image{}, &runtime.Error{Reason: runtime.ReasonImagePull, Err: fmt.Errorf("pull %s: %w", name, err)}
 	}

@@ -57,8 +57,11 @@ func TestImagePoliciesAndReasons(t *testing.T) {
 		}
 	}
 	server.Close()
-	if _, err := m.Image(t.Context(), host+"/team/app:v1", runtime.Pull{Policy: corev1.PullAlways}); runtime.Reason(err) != runtime.ReasonImagePull {
+	if _, err := m.Image(t.Context(), host+"/team/app:v3", runtime.Pull{Policy: corev1.PullAlways}); runtime.Reason(err) != runtime.ReasonImagePull {
 		t.Errorf("a registry that is gone: %v", err)
+	}
+	if _, err := m.Image(t.Context(), host+"/team/app:v1", runtime.Pull{Policy: corev1.PullAlways}); err != nil {
+		t.Errorf("a registry that is gone, of an image that is here: %v", err)
 	}
 	if _, err := m.Image(t.Context(), host+"/team/app:v1", runtime.Pull{Policy: corev1.PullIfNotPresent}); err != nil {
 		t.Errorf("an image that is here: %v", err)
