@@ -71,9 +71,9 @@ func TestAMachineShortOfMemoryEndsOnePodAfterTheOther(t *testing.T) {
 		modest := w.pod("modest", guaranteed("1Mi"))
 		first, second := w.pod("first", nil), w.pod("second", nil)
 		w.settle()
-		w.runtime.Uses(modest.UID, runtime.Stats{Memory: 900 << 10})
-		w.runtime.Uses(first.UID, runtime.Stats{Memory: 500})
-		w.runtime.Uses(second.UID, runtime.Stats{Memory: 400})
+		w.runtime.SetStats(modest.UID, runtime.Stats{Memory: 900 << 10})
+		w.runtime.SetStats(first.UID, runtime.Stats{Memory: 500})
+		w.runtime.SetStats(second.UID, runtime.Stats{Memory: 400})
 		w.pass(lookEvery)
 		have[pressure.Memory].Available = 50
 		w.until(func() bool { return w.get("first").Status.Phase == corev1.PodFailed })

@@ -140,7 +140,7 @@ func New(c Config) *Node {
 	n.pods = newPods(n)
 	n.hostPorts = newHostPorts(c.HostPorts)
 	n.server = server.New(server.Config{
-		Node: c.Machine.Name, Pods: n.pods, Runtime: c.Runtime, Authorizer: c.Authorizer, Now: c.Now, Log: n.log,
+		Node: c.Machine.Name, Pods: n.pods, Runtime: c.Runtime, Authorizer: c.Authorizer, Dir: c.Dir, Now: c.Now, Log: n.log,
 	})
 	return n
 }

@@ -142,6 +142,10 @@ func (c *cluster) configure(t *testing.T, settings string) {
 		shoal(t, "lab", "stop", name)
 		shoal(t, "lab", "start", name)
 	}
+	for _, name := range c.names {
+		shoal(t, "wait", "node", name, "--for", "condition=Ready", "--timeout", "60s")
+	}
+	c.allVote(t)
 }
 
 // keepLogs copies the end of every peer's log into the test's output.

@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -100,6 +101,21 @@ func TestRoom(t *testing.T) {
 		out := shoal(t, "top")
 		if slices.ContainsFunc(c.names, func(name string) bool { return !strings.Contains(out, "\n"+name+" ") }) {
 			t.Errorf("top:\n%s", out)
+		}
+		for path, want := range map[string]string{
+			"/metrics/cadvisor": `container_network_receive_bytes_total{interface="eth0",namespace="default",pod="web-`,
+			"/metrics/resource": `container_memory_working_set_bytes{container="probe",namespace="default",pod="web-`,
+			"/stats/summary":    `"rxBytes":`,
+		} {
+			resp, err := clientFor(t, "peer-1").Do(t.Context(), "GET", "/api/v1/nodes/peer-2/proxy"+path, nil, nil, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			if err != nil || resp.StatusCode != 200 || !strings.Contains(string(b), want) {
+				t.Errorf("%s: %s %v\n%s", path, resp.Status, err, b)
+			}
 		}
 		if out := shoal(t, "top", "pods", "--recommend", "--for", "2s"); !strings.Contains(out, "replicationcontroller/web") || strings.Count(out, "\n") != 2 {
 			t.Errorf("top pods --recommend:\n%s", out)

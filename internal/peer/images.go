@@ -48,15 +48,19 @@ type imagePeers struct{ p *Peer }
 // Self implements images.Peers.
 func (i imagePeers) Self() string { return i.p.cfg.Name }
 
+// Members implements images.Peers. Machines agree on who is gone; for a moment, they may not on who answers.
+func (i imagePeers) Members() []string { return i.in(api.Alive, api.Suspect, api.Silent) }
+
 // Alive implements images.Peers.
-func (i imagePeers) Alive() []string {
-	var out []string
+func (i imagePeers) Alive() []string { return i.in(api.Alive) }
+
+func (i imagePeers) in(states ...api.Liveness) (names []string) {
 	for _, m := range i.p.members() {
-		if m.State == api.Alive {
-			out = append(out, m.Name)
+		if slices.Contains(states, m.State) {
+			names = append(names, m.Name)
 		}
 	}
-	return out
+	return names
 }
 
 // RoundTrip implements http.RoundTripper. Content goes on connections of its own: on the one that requests share, these would wait behind it.

@@ -14,7 +14,10 @@ import (
 
 // nodePaths are what the proxy subresource of a node serves, and where its peer has them. There is no more: what is done to pods has
 // subresources of its own.
-var nodePaths = map[string]string{"/healthz": "/healthz", "/metrics": "/metrics", "/stats/summary": "/peer/pods/stats/summary"}
+var nodePaths = map[string]string{
+	"/healthz": "/healthz", "/metrics": "/metrics", "/stats/summary": "/peer/pods/stats/summary",
+	"/metrics/cadvisor": "/peer/pods/metrics/cadvisor", "/metrics/resource": "/peer/pods/metrics/resource",
+}
 
 // serveNode asks the peer of a node. It is asked with this peer's own right, as Kubernetes' server asks kubelets with its own: who may is
 // decided here.
@@ -34,7 +37,7 @@ func (s *Server) serveNode(w http.ResponseWriter, r *request) {
 		return
 	case path == "" || r.Method != http.MethodGet && r.Method != http.MethodHead:
 		e := notServed()
-		e.ErrStatus.Message = "a node serves /healthz, /metrics and /stats/summary, to be read"
+		e.ErrStatus.Message = "a node serves /healthz, /metrics, /metrics/cadvisor, /metrics/resource and /stats/summary, to be read"
 		s.fail(w, r, e)
 		return
 	}

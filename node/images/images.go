@@ -25,7 +25,9 @@ import (
 type Peers interface {
 	http.RoundTripper
 	Self() string
-	// Alive returns the machines that answer, this one among them.
+	// Members returns the machines of the cluster that are not known to be gone, this one among them.
+	Members() []string
+	// Alive returns those that answer.
 	Alive() []string
 }
 

@@ -1,6 +1,7 @@
 package images
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -80,46 +81,51 @@ func (s *Sources) peerHost(peer string, creds []runtime.Credential) docker.Regis
 	}
 }
 
-// keeperOf is the machine that keeps the turns of an image: every machine comes to the same one, as long as they see the same ones alive.
-func keeperOf(d digest.Digest, alive []string) string {
-	best, most := "", uint64(0)
-	for _, name := range slices.Sorted(slices.Values(alive)) {
+// keepersOf are the machines that keep the turns of an image, the second if the first cannot be asked: every machine comes to the same ones.
+func keepersOf(d digest.Digest, members []string) []string {
+	weight := func(name string) uint64 {
 		h := fnv.New64a()
 		_, _ = io.WriteString(h, name+"\x00"+d.String())
-		if sum := h.Sum64(); best == "" || sum > most {
-			best, most = name, sum
-		}
+		return h.Sum64()
 	}
-	return best
+	out := slices.SortedFunc(slices.Values(members), func(a, b string) int {
+		return cmp.Or(cmp.Compare(weight(b), weight(a)), strings.Compare(a, b))
+	})
+	return out[:min(len(out), 2)]
 }
 
 // turnPatience is how long a machine waits for its turn before it fetches from outside by itself: whoever is fetching may be stuck.
 const turnPatience = 2 * time.Minute
 
-// turn waits for this machine's turn to fetch, and returns whom to fetch from: nobody for the registry. When the machine that keeps the turns cannot be
+// turn waits for this machine's turn to fetch, and returns whom to fetch from: nobody for the registry. When the machines that keep the turns cannot be
 // asked, nobody waits.
 func (s *Sources) turn(ctx context.Context, name string, d digest.Digest) (from []string, done func(ok bool)) {
-	free := func(bool) {}
-	keeper := keeperOf(d, s.cfg.Peers.Alive())
-	if keeper == "" {
-		return nil, free
+	until := time.Now().Add(turnPatience)
+	for _, keeper := range keepersOf(d, s.cfg.Peers.Members()) {
+		for range 2 { // the first connection may be one to the keeper's earlier life
+			one, done, err := s.turnOf(ctx, keeper, d, until)
+			switch {
+			case err == nil && one == "":
+				return nil, done
+			case err == nil:
+				return []string{one}, done
+			}
+			s.log.Info("no turn to be had to fetch an image", "image", name, "keeper", keeper, "err", err)
+			if ctx.Err() != nil || !time.Now().Before(until) {
+				return nil, func(bool) {}
+			}
+		}
 	}
-	one, done, err := "", free, error(nil)
-	if keeper == s.cfg.Peers.Self() {
-		bounded, cancel := context.WithTimeout(ctx, turnPatience)
-		one, done, err = s.takeTurn(bounded, d, keeper)
-		cancel()
-	} else {
-		one, done, err = s.askTurn(ctx, keeper, d)
+	return nil, func(bool) {}
+}
+
+func (s *Sources) turnOf(ctx context.Context, keeper string, d digest.Digest, until time.Time) (string, func(bool), error) {
+	if keeper != s.cfg.Peers.Self() {
+		return s.askTurn(ctx, keeper, d, until)
 	}
-	if err != nil {
-		s.log.Debug("no turn to be had", "image", name, "keeper", keeper, "err", err)
-		return nil, free
-	}
-	if one == "" {
-		return nil, done
-	}
-	return []string{one}, done
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	return s.takeTurn(ctx, d, keeper)
 }
 
 func (s *Sources) takeTurn(ctx context.Context, d digest.Digest, peer string) (string, func(bool), error) {
@@ -139,11 +145,11 @@ type turnAnswer struct {
 	From string `json:"from"` // a machine; empty for the registry
 }
 
-// askTurn takes a turn that another machine keeps. The turn lasts as long as the request: if this machine dies, the turn ends.
-func (s *Sources) askTurn(ctx context.Context, keeper string, d digest.Digest) (string, func(bool), error) {
+// askTurn takes a turn that another machine keeps, if it comes in time. The turn lasts as long as the request: if this machine dies, the turn ends.
+func (s *Sources) askTurn(ctx context.Context, keeper string, d digest.Digest, until time.Time) (string, func(bool), error) {
 	body, end := io.Pipe()
 	ctx, cancel := context.WithCancel(ctx)
-	late := time.AfterFunc(turnPatience, cancel)
+	late := time.AfterFunc(time.Until(until), cancel)
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+keeper+Path+"turn?digest="+url.QueryEscape(d.String()), body)
 	if err != nil {
 		cancel()

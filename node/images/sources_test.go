@@ -140,6 +140,8 @@ func (n *network) holders(_ context.Context, image string) []string {
 // Self, Alive and RoundTrip make a host the Peers of its own sources.
 func (h *host) Self() string { return h.name }
 
+func (h *host) Members() []string { return h.Alive() }
+
 func (h *host) Alive() []string {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()

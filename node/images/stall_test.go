@@ -54,8 +54,9 @@ func TestATransferThatStopsIsGivenUp(t *testing.T) {
 // stuck are peers of which one keeps turns and never gives one.
 type stuck struct{}
 
-func (stuck) Self() string    { return "me" }
-func (stuck) Alive() []string { return []string{"keeper"} }
+func (stuck) Self() string      { return "me" }
+func (stuck) Members() []string { return []string{"keeper", "other"} }
+func (stuck) Alive() []string   { return nil }
 func (stuck) RoundTrip(r *http.Request) (*http.Response, error) {
 	<-r.Context().Done()
 	return nil, r.Context().Err()
@@ -72,7 +73,7 @@ func TestNobodyWaitsForEverForATurn(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, _, err := s.askTurn(ctx, "keeper", one); !errors.Is(err, context.DeadlineExceeded) {
+		if _, _, err := s.askTurn(ctx, "keeper", one, time.Now().Add(time.Hour)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
 	})

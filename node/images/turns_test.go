@@ -195,23 +195,29 @@ func TestTurnsBalance(t *testing.T) {
 	}
 }
 
-func TestEveryoneComesToTheSameKeeper(t *testing.T) {
+func TestEveryoneComesToTheSameKeepers(t *testing.T) {
 	peers := []string{"a", "b", "c", "d"}
 	kept := map[string]int{}
 	for i := range 400 {
 		d := digest.FromString(fmt.Sprint(i))
-		keeper := keeperOf(d, peers)
-		kept[keeper]++
-		if got := keeperOf(d, []string{"d", "c", "b", "a"}); got != keeper {
-			t.Errorf("%s or %s", keeper, got)
+		keepers := keepersOf(d, peers)
+		if len(keepers) != 2 || keepers[0] == keepers[1] {
+			t.Fatalf("%q", keepers)
 		}
-		if rest := slices.DeleteFunc(slices.Clone(peers), func(p string) bool { return p == "a" }); keeper != "a" && keeperOf(d, rest) != keeper {
-			t.Error("another keeper because a machine went that was not it")
+		kept[keepers[0]]++
+		if got := keepersOf(d, []string{"d", "c", "b", "a"}); !slices.Equal(got, keepers) {
+			t.Errorf("%q or %q", keepers, got)
+		}
+		if got := keepersOf(d, slices.DeleteFunc(slices.Clone(peers), func(p string) bool { return p == keepers[0] })); got[0] != keepers[1] {
+			t.Errorf("the second is not the one that follows: %q, then %q", keepers, got)
 		}
 	}
 	for _, p := range peers {
 		if kept[p] < 50 {
 			t.Errorf("%s keeps %d of 400", p, kept[p])
 		}
+	}
+	if got := keepersOf(one, nil); len(got) != 0 {
+		t.Errorf("of nobody: %q", got)
 	}
 }

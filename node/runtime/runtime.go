@@ -220,12 +220,21 @@ type Stats struct {
 	Time       time.Time
 	CPU        time.Duration // used since the start
 	Memory     uint64        // working set, bytes
+	Usage      uint64        // memory with everything that could be dropped, bytes
 	PIDs       int           // threads
+	Network    *Network      // since the sandbox was started; nil in the network of the machine
 	Containers map[string]ContainerStats
 }
 
+// Network is what has gone through a pod's link.
+type Network struct{ RxBytes, RxPackets, RxErrors, TxBytes, TxPackets, TxErrors uint64 }
+
 // ContainerStats is one container's use.
 type ContainerStats struct {
-	CPU    time.Duration
-	Memory uint64
+	CPU      time.Duration
+	Memory   uint64
+	Usage    uint64
+	PIDs     int
+	OOMKills uint64
+	Started  time.Time
 }

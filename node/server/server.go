@@ -48,6 +48,7 @@ type Config struct {
 	Pods       Pods
 	Runtime    runtime.Interface
 	Authorizer Authorizer // nil refuses everyone
+	Dir        string     // on the disk that pods use
 	Now        func() time.Time
 	Log        *slog.Logger
 }
@@ -62,6 +63,8 @@ func New(c Config) http.Handler {
 	s := &server{cfg: c, log: c.Log}
 	m := http.NewServeMux()
 	m.HandleFunc("GET /stats/summary", s.stats)
+	m.HandleFunc("GET /metrics/cadvisor", s.cadvisor)
+	m.HandleFunc("GET /metrics/resource", s.resource)
 	m.HandleFunc("GET /{namespace}/{name}/log", s.pod("log", s.serveLog))
 	m.HandleFunc("/{namespace}/{name}/exec", s.pod("exec", s.serveExec))
 	m.HandleFunc("/{namespace}/{name}/attach", s.pod("attach", s.serveAttach))

@@ -356,3 +356,48 @@ func TestStats(t *testing.T) {
 		t.Fatalf("%d %s", code, body)
 	}
 }
+
+func TestMetricsOfPods(t *testing.T) {
+	o, srv := serve(t, true)
+	o.rt.SetStats("u", runtime.Stats{
+		CPU: 3 * time.Second, Memory: 42, Usage: 50, PIDs: 4, Network: &runtime.Network{RxBytes: 7, TxBytes: 9},
+		Containers: map[string]runtime.ContainerStats{"c": {CPU: 2 * time.Second, Memory: 41, OOMKills: 1, Started: time.Unix(100, 0)}},
+	})
+	for path, want := range map[string][]string{
+		"/metrics/cadvisor": {
+			`container_cpu_usage_seconds_total{container="",image="",namespace="default",pod="p"} 3`,
+			`container_memory_working_set_bytes{container="c",image="",namespace="default",pod="p"} 41`,
+			`container_oom_events_total{container="c",image="",namespace="default",pod="p"} 1`,
+			`container_network_receive_bytes_total{interface="eth0",namespace="default",pod="p"} 7`,
+			`container_network_transmit_bytes_total{interface="eth0",namespace="default",pod="p"} 9`,
+		},
+		"/metrics/resource": {
+			`pod_cpu_usage_seconds_total{namespace="default",pod="p"} 3`, `container_memory_working_set_bytes{container="c",namespace="default",pod="p"} 41`,
+			`container_start_time_seconds{container="c",namespace="default",pod="p"} 100`, "resource_scrape_error 0",
+		},
+	} {
+		code, body := get(t, srv.URL+path)
+		if code != 200 {
+			t.Fatalf("%s: %d %s", path, code, body)
+		}
+		for _, line := range want {
+			if !strings.Contains(body, "\n"+line+"\n") {
+				t.Errorf("%s: %q is not in\n%s", path, line, body)
+			}
+		}
+		// Each family is in one piece, after its type.
+		seen, last := map[string]bool{}, ""
+		for line := range strings.Lines(body) {
+			name, typed := strings.CutPrefix(line, "# TYPE ")
+			name, _, _ = strings.Cut(name, " ")
+			if typed && seen[name] {
+				t.Errorf("%s: %s comes twice", path, name)
+			}
+			if typed {
+				seen[name], last = true, name
+			} else if !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, last) {
+				t.Errorf("%s: %q is not of the family %s", path, line, last)
+			}
+		}
+	}
+}

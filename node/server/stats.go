@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -27,6 +28,7 @@ type NodeStats struct {
 	NodeName string       `json:"nodeName"`
 	CPU      *CPUStats    `json:"cpu,omitempty"`
 	Memory   *MemoryStats `json:"memory,omitempty"`
+	Fs       *FsStats     `json:"fs,omitempty"`
 }
 
 // PodStats is one pod's use.
@@ -35,6 +37,7 @@ type PodStats struct {
 	Containers []ContainerStats `json:"containers"`
 	CPU        *CPUStats        `json:"cpu,omitempty"`
 	Memory     *MemoryStats     `json:"memory,omitempty"`
+	Network    *NetworkStats    `json:"network,omitempty"`
 }
 
 // PodRef names a pod.
@@ -61,7 +64,30 @@ type CPUStats struct {
 // MemoryStats is a use of memory.
 type MemoryStats struct {
 	Time            metav1.Time `json:"time"`
+	AvailableBytes  *uint64     `json:"availableBytes,omitempty"`
+	UsageBytes      *uint64     `json:"usageBytes,omitempty"`
 	WorkingSetBytes *uint64     `json:"workingSetBytes,omitempty"`
+}
+
+// FsStats is a use of a filesystem.
+type FsStats struct {
+	Time           metav1.Time `json:"time"`
+	AvailableBytes uint64      `json:"availableBytes"`
+	CapacityBytes  uint64      `json:"capacityBytes"`
+	UsedBytes      uint64      `json:"usedBytes"`
+	InodesFree     uint64      `json:"inodesFree"`
+	Inodes         uint64      `json:"inodes"`
+	InodesUsed     uint64      `json:"inodesUsed"`
+}
+
+// NetworkStats is what went through a pod's link.
+type NetworkStats struct {
+	Time     metav1.Time `json:"time"`
+	Name     string      `json:"name"`
+	RxBytes  uint64      `json:"rxBytes"`
+	RxErrors uint64      `json:"rxErrors"`
+	TxBytes  uint64      `json:"txBytes"`
+	TxErrors uint64      `json:"txErrors"`
 }
 
 // Apart is how long the two looks are apart from which the present use of CPU is worked out.
@@ -85,7 +111,8 @@ func (s *server) stats(w http.ResponseWriter, r *http.Request) {
 	out := Summary{Node: NodeStats{NodeName: s.cfg.Node}, Pods: []PodStats{}}
 	now := metav1.NewTime(s.cfg.Now())
 	out.Node.CPU = cpu(now, ended.cpu, ended.cpu-begun.cpu, ended.at.Sub(begun.at))
-	out.Node.Memory = memory(now, ended.memory)
+	out.Node.Memory = memory(now, ended.memory, 0)
+	out.Node.Memory.AvailableBytes, out.Node.Fs = &ended.available, filesystem(now, s.cfg.Dir)
 	for _, p := range pods {
 		a, ok := after[string(p.UID)]
 		b, had := before[string(p.UID)]
@@ -95,12 +122,15 @@ func (s *server) stats(w http.ResponseWriter, r *http.Request) {
 		span := a.Time.Sub(b.Time)
 		ps := PodStats{
 			PodRef: PodRef{p.Name, p.Namespace, string(p.UID)}, Containers: []ContainerStats{},
-			CPU: cpu(now, a.CPU, a.CPU-b.CPU, span), Memory: memory(now, a.Memory),
+			CPU: cpu(now, a.CPU, a.CPU-b.CPU, span), Memory: memory(now, a.Memory, a.Usage),
+		}
+		if n := a.Network; n != nil {
+			ps.Network = &NetworkStats{now, "eth0", n.RxBytes, n.RxErrors, n.TxBytes, n.TxErrors}
 		}
 		for i := range p.Spec.Containers {
 			name := p.Spec.Containers[i].Name
 			if c, ok := a.Containers[name]; ok {
-				ps.Containers = append(ps.Containers, ContainerStats{name, cpu(now, c.CPU, c.CPU-b.Containers[name].CPU, span), memory(now, c.Memory)})
+				ps.Containers = append(ps.Containers, ContainerStats{name, cpu(now, c.CPU, c.CPU-b.Containers[name].CPU, span), memory(now, c.Memory, c.Usage)})
 			}
 		}
 		out.Pods = append(out.Pods, ps)
@@ -119,18 +149,37 @@ func cpu(now metav1.Time, total, used, span time.Duration) *CPUStats {
 	return c
 }
 
-func memory(now metav1.Time, bytes uint64) *MemoryStats {
-	return &MemoryStats{Time: now, WorkingSetBytes: &bytes}
+func memory(now metav1.Time, bytes, whole uint64) *MemoryStats {
+	m := &MemoryStats{Time: now, WorkingSetBytes: &bytes}
+	if whole > 0 {
+		m.UsageBytes = &whole
+	}
+	return m
+}
+
+// filesystem measures the disk that pods use; nil when it cannot.
+func filesystem(now metav1.Time, dir string) *FsStats {
+	var fs unix.Statfs_t
+	if unix.Statfs(dir, &fs) != nil {
+		return nil
+	}
+	block := uint64(fs.Bsize)
+	return &FsStats{
+		Time: now, AvailableBytes: fs.Bavail * block, CapacityBytes: fs.Blocks * block, UsedBytes: (fs.Blocks - fs.Bfree) * block,
+		InodesFree: fs.Ffree, Inodes: fs.Files, InodesUsed: fs.Files - fs.Ffree,
+	}
 }
 
 type machineSample struct {
-	at     time.Time
-	cpu    time.Duration
-	memory uint64
+	at        time.Time
+	cpu       time.Duration
+	memory    uint64 // not to be had
+	available uint64
 }
 
 func (s *server) sample(ctx context.Context, pods []*corev1.Pod) (machineSample, map[string]runtime.Stats) {
-	m := machineSample{at: s.cfg.Now(), cpu: machineCPU(), memory: machineMemory()}
+	m := machineSample{at: s.cfg.Now(), cpu: machineCPU()}
+	m.memory, m.available = machineMemory()
 	out := map[string]runtime.Stats{}
 	for _, p := range pods {
 		st, err := s.cfg.Runtime.Stats(ctx, p.UID)
@@ -167,13 +216,13 @@ func machineCPU() time.Duration {
 	return busy
 }
 
-// machineMemory is the memory that is not to be had.
-func machineMemory() uint64 {
+// machineMemory is the memory that is not to be had, and that which is.
+func machineMemory() (used, available uint64) {
 	b, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
-		return 0
+		return 0, 0
 	}
-	var total, available uint64
+	var total uint64
 	for line := range strings.Lines(string(b)) {
 		f := strings.Fields(line)
 		if len(f) < 2 {
@@ -190,5 +239,5 @@ func machineMemory() uint64 {
 			available = kib << 10
 		}
 	}
-	return total - min(total, available)
+	return total - min(total, available), available
 }

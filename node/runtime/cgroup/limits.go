@@ -73,6 +73,7 @@ func Weight(shares uint64) uint64 {
 type Usage struct {
 	CPU    time.Duration // since it was made
 	Memory uint64        // working set: without file pages that can be dropped at once
+	Whole  uint64        // memory with those pages
 	PIDs   int           // threads
 }
 
@@ -85,7 +86,8 @@ func (t Tree) Usage(path string) Usage {
 	if t.V2() {
 		dir := filepath.Join(t.unified, path)
 		u.CPU = time.Duration(field(filepath.Join(dir, "cpu.stat"), "usage_usec")) * time.Microsecond
-		u.Memory = less(number(filepath.Join(dir, "memory.current")), field(filepath.Join(dir, "memory.stat"), "inactive_file"))
+		u.Whole = number(filepath.Join(dir, "memory.current"))
+		u.Memory = less(u.Whole, field(filepath.Join(dir, "memory.stat"), "inactive_file"))
 		return u
 	}
 	if m := t.v1["cpuacct"]; m != "" {
@@ -93,7 +95,8 @@ func (t Tree) Usage(path string) Usage {
 	}
 	if m := t.v1["memory"]; m != "" {
 		dir := filepath.Join(m, path)
-		u.Memory = less(number(filepath.Join(dir, "memory.usage_in_bytes")), field(filepath.Join(dir, "memory.stat"), "total_inactive_file"))
+		u.Whole = number(filepath.Join(dir, "memory.usage_in_bytes"))
+		u.Memory = less(u.Whole, field(filepath.Join(dir, "memory.stat"), "total_inactive_file"))
 	}
 	return u
 }

@@ -148,8 +148,9 @@ func TestAnImageIsForThoseWhoMayPullIt(t *testing.T) {
 // other stands for the network between two machines: requests go to the handler of the one.
 type other struct{ handler http.Handler }
 
-func (other) Self() string    { return "peer-2" }
-func (other) Alive() []string { return []string{"peer-1", "peer-2"} }
+func (other) Self() string      { return "peer-2" }
+func (other) Members() []string { return []string{"peer-1", "peer-2"} }
+func (other) Alive() []string   { return []string{"peer-1", "peer-2"} }
 
 func (o other) RoundTrip(r *http.Request) (*http.Response, error) {
 	if strings.HasSuffix(r.URL.Path, "/turn") {

@@ -287,13 +287,6 @@ func (r *Runtime) Layers(ctx context.Context, uid types.UID) (map[string]runtime
 	return out, nil
 }
 
-// Uses says what a pod uses.
-func (r *Runtime) Uses(uid types.UID, s runtime.Stats) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.stats[uid] = s
-}
-
 // Wrote says what a pod's container has written.
 func (r *Runtime) Wrote(uid types.UID, container string, d runtime.Disk) {
 	r.mu.Lock()
