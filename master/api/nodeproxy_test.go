@@ -27,7 +27,7 @@ func TestANodesPeerIsAsked(t *testing.T) {
 		"master/proxy/metrics":        {200, `resource="nodes",scope="resource"`},
 		"master/proxy/healthz":        {200, "ok"},
 		"master/proxy/healthz?a=b":    {200, "ok"},
-		"master/proxy/":               {404, "a node serves /healthz, /metrics and /stats/summary"},
+		"master/proxy/":               {404, "a node serves /healthz, /metrics, /metrics/cadvisor, /metrics/resource and /stats/summary"},
 		"master/proxy":                {404, "a node serves"},
 		"master/proxy/../../v1/pods":  {404, ""},
 		"master/proxy/api/v1/secrets": {404, "a node serves"},
