@@ -17,6 +17,8 @@ const (
 
 	methodLeads  = "leads"  // 1 if this peer is the Master of this term
 	methodResign = "resign" // from the Master of this term: it should be replaced
+
+	methodTell = "tell" // to the Master: say what is committed
 )
 
 const (
@@ -93,6 +95,11 @@ func (p *Peer) Handle(ctx context.Context, from PeerID, method string, body []by
 			leads = 1
 		}
 		return reply(codeOK, leads), nil
+	case methodTell:
+		if err := p.tellNow(from); err != nil {
+			return reply(codeNotMaster, 0), nil
+		}
+		return reply(codeOK, 0), nil
 	case methodResign:
 		p.resigns(from, n)
 		return reply(codeOK, 0), nil

@@ -15,8 +15,10 @@ import (
 func (p *Peer) tellCommits(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	told := make(map[raft.ServerID]context.CancelFunc)
+	well := make(map[PeerID]bool)
 	for ctx.Err() == nil {
 		changed := p.Changed()
+		ill := p.greet(ctx, g, well)
 		now := make(map[raft.ServerID]bool)
 		for _, s := range p.members() {
 			now[s.ID] = true
@@ -38,6 +40,7 @@ func (p *Peer) tellCommits(ctx context.Context) error {
 		}
 		select {
 		case <-changed:
+		case <-ill:
 		case <-ctx.Done():
 		}
 	}
@@ -45,6 +48,39 @@ func (p *Peer) tellCommits(ctx context.Context) error {
 		cancel()
 	}
 	return g.Wait()
+}
+
+// greetings is how often a peer that is back is told, before Raft's own heartbeat has to do it: the connection may be one to its earlier life, and its
+// listener may not be there yet.
+const (
+	greetings  = 5
+	greetPause = 20 * time.Millisecond // doubled each time
+)
+
+// greet tells peers that are back who leads and what is committed, which they would hear with the next heartbeat, after seconds. well is who was well before,
+// and is brought up to date. The channel is closed when somebody's health has changed since.
+func (p *Peer) greet(ctx context.Context, g *errgroup.Group, well map[PeerID]bool) (changed <-chan struct{}) {
+	if p.cfg.Health == nil || p.cfg.HealthChanged == nil {
+		return nil
+	}
+	changed = p.cfg.HealthChanged()
+	for id, h := range p.cfg.Health() {
+		was, known := well[id]
+		well[id] = h.Alive
+		if id == p.cfg.ID || !h.Alive || was || !known {
+			continue
+		}
+		g.Go(func() error {
+			for pause := greetPause; ctx.Err() == nil && pause < greetPause<<greetings; pause *= 2 {
+				if err := p.tellNow(id); err == nil || errors.Is(err, errOver) {
+					break
+				}
+				rest(ctx, pause)
+			}
+			return nil
+		})
+	}
+	return changed
 }
 
 // tell sends one peer its notices, one at a time, each with the newest there is.
@@ -70,6 +106,22 @@ func (p *Peer) tell(ctx context.Context, to raft.Server) {
 			pause *= 2
 		}
 	}
+}
+
+// tellNow sends a peer that asks for it what is committed. If it has not got all of that, an empty entry makes Raft send it the rest.
+func (p *Peer) tellNow(to PeerID) error {
+	r := p.raft.Load()
+	for _, s := range p.members() {
+		if s.ID != raft.ServerID(to) {
+			continue
+		}
+		err := p.notice(s, r.CommitIndex())
+		if errors.Is(err, errBehind) && r.LastIndex() == r.CommitIndex() {
+			r.Barrier(p.cfg.Timing.Call) // whose end nobody has to wait for
+		}
+		return err
+	}
+	return errOver
 }
 
 var errBehind = errors.New("the peer has not got the entry yet")

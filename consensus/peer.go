@@ -33,8 +33,9 @@ type Peer struct {
 	term    atomic.Uint64 // the term this peer is Master of, after the barrier; else zero
 	changes chan struct{} // cap 1: held while the membership is changed
 
-	confirms *rounds // on the Master: is it still?
-	asks     *rounds // elsewhere: what has the Master confirmed?
+	confirms *rounds     // on the Master: is it still?
+	asks     *rounds     // elsewhere: what has the Master confirmed?
+	begging  atomic.Bool // the Master is being asked to say what is committed
 	inflight proposals
 	bids     bids
 	stalled  signal        // a write of the log takes too long

@@ -59,3 +59,62 @@ func TestEveryPeerHasEveryWrite(t *testing.T) {
 		})
 	}
 }
+
+// A peer that was restarted holds a log of which nobody told it yet how much is committed; and when nothing is written, nobody would for long.
+func TestAPeerThatIsBackReadsAtOnceWhenNothingIsWritten(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newCluster(t, 3, func(cfg *Config) { cfg.Timing.Commit = 10 * time.Second })
+		c.voters(3)
+		rev := c.put("a", "1")
+		for _, p := range c.all() {
+			id := p.cfg.ID
+			if id == c.master().cfg.ID {
+				continue
+			}
+			rest(t.Context(), time.Second)
+			c.stop(id)
+			rest(t.Context(), time.Second)
+			began := time.Now()
+			c.start(id, false)
+			got, err := c.peer(id).ReadIndex(t.Context())
+			if took := time.Since(began); err != nil || got < rev || took > time.Second {
+				t.Errorf("%s: revision %d after %v, %v; it has to hold %d", id, got, took, err, rev)
+			}
+		}
+	})
+}
+
+// Heartbeats are rare. A peer that is back hears at once who leads.
+func TestAPeerThatIsBackHearsAtOnceWhoLeads(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newCluster(t, 3, func(cfg *Config) {
+			cfg.Timing = Timing{Heartbeat: time.Minute, Lease: 30 * time.Second, Ill: 10 * time.Second, Call: time.Second, Commit: 10 * time.Second}
+		})
+		c.voters(3)
+		c.put("a", "1")
+		for _, p := range c.all() {
+			id := p.cfg.ID
+			if id == c.master().cfg.ID {
+				continue
+			}
+			c.kill(id)
+			rest(t.Context(), time.Second)
+			began := time.Now()
+			c.heal()
+			p := c.start(id, false)
+			c.setHealth(id, Health{Alive: true})
+			for changed := p.Changed(); ; changed = p.Changed() {
+				if _, ok := p.Leader(); ok {
+					break
+				}
+				select {
+				case <-changed:
+				case <-time.After(time.Minute):
+				}
+			}
+			if took := time.Since(began); took > time.Second {
+				t.Errorf("%s knew who leads after %v", id, took)
+			}
+		}
+	})
+}

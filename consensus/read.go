@@ -20,7 +20,7 @@ func (p *Peer) ReadIndex(ctx context.Context) (store.Rev, error) {
 		changed := p.Changed()
 		rev, err := p.readIndex(ctx)
 		if err == nil {
-			if err = p.store.WaitRev(ctx, rev); err == nil {
+			if err = p.reach(ctx, rev); err == nil {
 				return rev, nil
 			}
 		}
@@ -35,6 +35,26 @@ func (p *Peer) ReadIndex(ctx context.Context) (store.Rev, error) {
 		case <-ctx.Done():
 		}
 		t.Stop()
+	}
+}
+
+// lag is how long this peer's store may be behind before the Master is asked to say what is committed: much longer than an entry takes.
+const lag = 20 * time.Millisecond
+
+// reach waits until this peer's store holds rev. A peer that was away holds a log of which nobody told it how much is committed: the next entry would,
+// or else Raft's timer, after seconds. So it asks, again and again in case it was not heard.
+func (p *Peer) reach(ctx context.Context, rev store.Rev) error {
+	for pause := lag; ; pause = min(2*pause, time.Second) {
+		soon, cancel := context.WithTimeout(ctx, pause)
+		err := p.store.WaitRev(soon, rev)
+		cancel()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		if master, ok := p.Leader(); ok && master != p.cfg.ID && p.begging.CompareAndSwap(false, true) {
+			_, _ = p.call(ctx, master, methodTell, 0) // an older Master does not know how: then Raft's timer has to do
+			p.begging.Store(false)
+		}
 	}
 }
 
