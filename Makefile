@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: build deps images tools before faults faults-of-swarm scaling-beside-swarm chaos loss scale compare demo test unit cluster e2e bench fuzz lint install clean help
+.PHONY: build deps images tools before faults faults-of-swarm scaling-beside-swarm pods chaos loss scale compare demo test unit cluster e2e bench fuzz lint install clean help
 
 build: ## build bin/shoal
 	@mkdir -p bin
@@ -55,6 +55,12 @@ SCALING_RUNS ?= 5
 scaling-beside-swarm: build images ## 0 to 50 replicas and back, and ten replaced, beside Docker Swarm, SCALING_RUNS (5) times each (needs root)
 	@./.ci/tools dockerd
 	SHOAL_SCALING_RUNS=$(SCALING_RUNS) $(GO) test -tags e2e -count=1 -timeout 1h -v -run '^TestScalingBesideSwarm$$' ./internal/e2e/ | tee build/scaling.log | grep -aE 'FIGURES|^(---|ok|FAIL|PASS)'
+
+POD_RUNS ?= 20
+
+pods: build images ## what pods of one machine cost: POD_RUNS (20) starts beside ctr's and Docker's, 100 and back, 250 that do nothing (needs root)
+	@./.ci/tools dockerd
+	SHOAL_PODS=$(POD_RUNS) $(GO) test -tags e2e -count=1 -timeout 1h -v -run '^TestPodsOfOneMachine$$' ./internal/e2e/ | tee build/pods.log | grep -aE 'FIGURES|^(---|ok|FAIL|PASS)'
 
 chaos: build images ## for CHAOS_TIME (10m): histories of calls under faults, a fifth of it in one process and six tenths through the API, workloads that must converge, and a machine whose innards die; from the seed CHAOS_SEED (1) on; all that is said is in build/chaos.log (needs root)
 	@mkdir -p build

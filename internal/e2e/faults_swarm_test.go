@@ -103,7 +103,7 @@ func (f swarmFault) suffer(t *testing.T, s *swarm.Swarm, run int) (x cost) {
 	must(t, s.AwaitRunning(ctx, s.Machines[0], "web", 6, nil))
 	victim, living, err := s.Leader(ctx)
 	must(t, err)
-	asked, err := living[1].Run(ctx, swarmImage, "ask", "http://web:8080", fmt.Sprint(asksPerSecond), "60")
+	asked, err := living[1].Run(ctx, swarm.Shared, swarmImage, "ask", "http://web:8080", fmt.Sprint(asksPerSecond), "60")
 	must(t, err)
 	w := startWriting(t, func(ctx context.Context, name string) error { return living[0].Write(ctx, name) }, fmt.Sprint(victim.Name, "-", time.Now().Unix()))
 	<-w.wake

@@ -175,6 +175,12 @@ func (s *Swarm) Load(ctx context.Context, file string) error {
 // network is an overlay on which containers find each other by name.
 const network = "shared"
 
+// Networks for containers of one machine.
+const (
+	Shared = network  // the services'
+	Own    = "bridge" // Docker's own
+)
+
 // Serve runs a service of some replicas, which others find under its name. The image must be on every machine: it is named by what it is, because Swarm
 // asks a registry before it starts what has only a name, and here that takes a minute to find none.
 func (s *Swarm) Serve(ctx context.Context, name, image string, replicas int, args ...string) error {
@@ -244,8 +250,8 @@ func (m *Machine) Write(ctx context.Context, name string) error {
 	return m.call(ctx, "POST", "/configs/create", object{"Name": name, "Data": []byte("x")}, nil)
 }
 
-// Run starts a container on this machine alone, in the services' network. Wait returns what it said when it has ended.
-func (m *Machine) Run(ctx context.Context, image string, args ...string) (wait func(context.Context) (string, error), err error) {
+// Run starts a container on this machine alone. Wait returns what it said when it has ended.
+func (m *Machine) Run(ctx context.Context, network, image string, args ...string) (wait func(context.Context) (string, error), err error) {
 	var c struct {
 		ID string `json:"Id"`
 	}
