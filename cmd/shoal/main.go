@@ -30,11 +30,12 @@ type grammar struct {
 	Status     statusCmd     `cmd:"" group:"cluster" help:"Say how the cluster is."`
 	Token      tokenCmd      `cmd:"" group:"cluster" help:"Make, list and revoke join tokens."`
 	Tenant     tenantCmd     `cmd:"" group:"cluster" help:"Make tenants, each with a namespace and its share of the cluster, and show what they use."`
+	WhoCan     whoCanCmd     `cmd:"" group:"cluster" help:"List who may do something, and by which binding."`
 	Kubeconfig kubeconfigCmd `cmd:"" group:"cluster" help:"Print a kubeconfig that names every peer."`
 	Simulate   simulateCmd   `cmd:"" group:"cluster" help:"Say what would happen: if machines were lost, or if more had to fit. Nothing is changed."`
 	Backup     backupCmd     `cmd:"" group:"cluster" help:"Write all that the cluster knows into an encrypted file."`
 	Restore    restoreCmd    `cmd:"" group:"cluster" help:"Make the cluster, a namespace of it or a new cluster what a backup says."`
-	Image      imageCmd      `cmd:"" group:"cluster" help:"Import and list the peers' images."`
+	Image      imageCmd      `cmd:"" group:"cluster" help:"Import, pull and list the peers' images."`
 
 	Get           getCmd           `cmd:"" group:"objects" help:"Show objects."`
 	Describe      describeCmd      `cmd:"" group:"objects" help:"Show an object in full, with its events."`

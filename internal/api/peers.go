@@ -83,6 +83,14 @@ type Restored struct {
 	Done     bool     `json:"done"`
 }
 
+// Holder is somebody who may do what GET /shoal/v1/who-can asks about: one of its items.
+type Holder struct {
+	Kind      string `json:"kind"` // User, Group or ServiceAccount
+	Name      string `json:"name"`
+	Namespace string `json:"namespace,omitempty"`
+	Binding   string `json:"binding,omitempty"` // by which it may; empty when that is so in every cluster
+}
+
 // PullRequest is the body of POST /shoal/v1/peers/NAME/images/pull, which answers with a PeerImage when the image is there. Without a user the image is
 // pulled anonymously.
 type PullRequest struct {

@@ -130,4 +130,3 @@ func processorTime(t *testing.T, pid int) time.Duration {
 	}
 	return time.Duration(ticks) * 10 * time.Millisecond
 }
-

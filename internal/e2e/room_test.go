@@ -63,6 +63,9 @@ func TestRoom(t *testing.T) {
 			}
 			return err
 		})
+		if out := shoal(t, "who-can", "delete", "pods", "-n", "team"); !strings.Contains(out, "Group   -           system:masters") {
+			t.Errorf("who-can:\n%s", out)
+		}
 		shoal(t, "delete", "namespace", "team")
 	})
 	t.Run("pods move to a machine that has come back", func(t *testing.T) {

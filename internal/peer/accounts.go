@@ -127,7 +127,7 @@ func (g grants) Grants(ctx context.Context, namespace string) ([]auth.Grant, err
 			if err != nil {
 				return nil, err
 			}
-			all = append(all, auth.Grant{Subjects: b.Subjects, Namespace: namespace, Rules: rules})
+			all = append(all, auth.Grant{Subjects: b.Subjects, Namespace: namespace, Rules: rules, Binding: "rolebinding/" + b.Name})
 		}
 	}
 	list, err := g.local.List(ctx, api.ClusterRoleBindings, client.ListOptions{ResourceVersion: "0"})
@@ -140,7 +140,7 @@ func (g grants) Grants(ctx context.Context, namespace string) ([]auth.Grant, err
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, auth.Grant{Subjects: b.Subjects, Rules: rules})
+		all = append(all, auth.Grant{Subjects: b.Subjects, Rules: rules, Binding: "clusterrolebinding/" + b.Name})
 	}
 	return all, nil
 }

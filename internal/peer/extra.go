@@ -37,6 +37,7 @@ func (p *Peer) extra() http.Handler {
 	m.Handle("POST /shoal/v1/peers/{name}/images", p.admins(p.onThatPeer(p.withRuntime(p.importImage))))
 	m.Handle("POST /shoal/v1/peers/{name}/images/pull", p.admins(p.onThatPeer(p.withRuntime(p.pullImage))))
 	m.HandleFunc("GET /shoal/v1/history", p.serveHistory)
+	m.HandleFunc("GET /shoal/v1/who-can", p.serveWhoCan)
 	m.Handle("GET /shoal/v1/backup", p.admins(http.HandlerFunc(p.serveBackup)))
 	m.Handle("POST /shoal/v1/restore", p.admins(p.onTheMaster(p.serveRestore)))
 	m.Handle("/shoal/v1/pprof/", p.admins(http.StripPrefix("/shoal/v1/pprof/", http.HandlerFunc(profile))))

@@ -231,3 +231,67 @@ func TestNodesStayRestrictedWhateverIsGranted(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// some are grants of one namespace.
+type some []Grant
+
+func (s some) Grants(_ context.Context, namespace string) (out []Grant, err error) {
+	for _, g := range s {
+		if g.Namespace == "" || g.Namespace == namespace {
+			out = append(out, g)
+		}
+	}
+	return out, nil
+}
+
+func TestWhoCan(t *testing.T) {
+	z := NewAuthorizer(nil, some{
+		{
+			Namespace: "team", Binding: "rolebinding/readers", Rules: []rbacv1.PolicyRule{rule("", []string{"get"}, "pods", "pods/log")},
+			Subjects: []rbacv1.Subject{{Kind: rbacv1.UserKind, Name: "jane"}, {Kind: rbacv1.ServiceAccountKind, Name: "ci"}},
+		},
+		{
+			Namespace: "team", Binding: "rolebinding/one", Rules: []rbacv1.PolicyRule{{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"pods"}, ResourceNames: []string{"web"}}},
+			Subjects: []rbacv1.Subject{{Kind: rbacv1.UserKind, Name: "joe"}},
+		},
+		{
+			Binding: "clusterrolebinding/ops", Rules: []rbacv1.PolicyRule{rule("", []string{"*"}, "*"), paths("/metrics")},
+			Subjects: []rbacv1.Subject{{Kind: rbacv1.GroupKind, Name: "ops"}},
+		},
+	})
+	for question, want := range map[string]string{
+		"get pods team/":        "Group ops, Group system:masters, Group system:nodes, ServiceAccount team/ci, User jane",
+		"get pods team/web":     "Group ops, Group system:masters, Group system:nodes, ServiceAccount team/ci, User jane, User joe",
+		"get pods/log team/":    "Group ops, Group system:masters, ServiceAccount team/ci, User jane",
+		"delete pods other/":    "Group ops, Group system:masters, Group system:nodes",
+		"get /metrics":          "Group ops, Group system:masters, Group system:monitoring, Group system:nodes",
+		"create foos.example /": "Group system:masters",
+	} {
+		all, err := z.WhoCan(t.Context(), do(question))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, h := range all {
+			name := h.Subject.Kind + " " + h.Subject.Name
+			if h.Subject.Namespace != "" {
+				name = h.Subject.Kind + " " + h.Subject.Namespace + "/" + h.Subject.Name
+			}
+			got = append(got, name)
+			// What is listed is what is decided.
+			u := &User{Name: h.Subject.Name}
+			switch h.Subject.Kind {
+			case rbacv1.GroupKind:
+				u = &User{Name: "somebody", Groups: []string{h.Subject.Name}}
+			case rbacv1.ServiceAccountKind:
+				u = AccountUser(h.Subject.Namespace, h.Subject.Name, "")
+			}
+			if err := z.Authorize(t.Context(), u, do(question)); err != nil {
+				t.Errorf("%s: %s may not: %v", question, name, err)
+			}
+		}
+		if s := strings.Join(got, ", "); s != want {
+			t.Errorf("%s:\n%s, want\n%s", question, s, want)
+		}
+	}
+}

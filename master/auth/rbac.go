@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -18,6 +19,7 @@ type Grant struct {
 	// Namespace limits the rules to one namespace and to resources; empty means everywhere.
 	Namespace string
 	Rules     []rbacv1.PolicyRule
+	Binding   string // which binding it is, for people; empty for those that every cluster has
 }
 
 // Grants is where bindings come from.
@@ -111,16 +113,55 @@ func Allows(grants []Grant, u *User, a *Attributes) bool {
 		return false
 	}
 	for i := range grants {
-		g := &grants[i]
-		if g.Namespace != "" && (!a.IsResource || g.Namespace != a.Namespace) {
-			continue
-		}
-		if g.holds(u) &&
-			slices.ContainsFunc(g.Rules, func(r rbacv1.PolicyRule) bool { return matches(&r, a) }) {
+		if g := &grants[i]; g.holds(u) && g.covers(a) {
 			return true
 		}
 	}
 	return false
+}
+
+// Holder is somebody who may do something, and by what.
+type Holder struct {
+	Subject rbacv1.Subject // its namespace, if it has one, is always there
+	Binding string
+}
+
+// WhoCan returns everybody who is granted a, sorted by kind, namespace, name and binding. Nodes are held to what is theirs besides.
+func (z *Authorizer) WhoCan(ctx context.Context, a *Attributes) ([]Holder, error) {
+	all := slices.Clone(z.builtin)
+	for _, source := range z.sources {
+		grants, err := source.Grants(ctx, a.Namespace)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, grants...)
+	}
+	var out []Holder
+	for i := range all {
+		g := &all[i]
+		if !g.covers(a) {
+			continue
+		}
+		for _, s := range g.Subjects {
+			if s.Kind == rbacv1.ServiceAccountKind && s.Namespace == "" {
+				s.Namespace = g.Namespace
+			}
+			out = append(out, Holder{s, g.Binding})
+		}
+	}
+	slices.SortFunc(out, func(a, b Holder) int {
+		return cmp.Or(strings.Compare(a.Subject.Kind, b.Subject.Kind), strings.Compare(a.Subject.Namespace, b.Subject.Namespace),
+			strings.Compare(a.Subject.Name, b.Subject.Name), strings.Compare(a.Binding, b.Binding))
+	})
+	return slices.Compact(out), nil
+}
+
+// covers reports whether a is among what the grant is about.
+func (g *Grant) covers(a *Attributes) bool {
+	if g.Namespace != "" && (!a.IsResource || g.Namespace != a.Namespace) {
+		return false
+	}
+	return slices.ContainsFunc(g.Rules, func(r rbacv1.PolicyRule) bool { return matches(&r, a) })
 }
 
 func isSubject(s rbacv1.Subject, namespace string, u *User) bool {

@@ -190,6 +190,7 @@ func (l *nodeLifecycle) mark(ctx context.Context, n *corev1.Node, out *outage) e
 	}
 	n = n.DeepCopy()
 	if old := nodeCondition(n, corev1.NodeReady); old == nil || old.Status != ready.Status || old.Message != ready.Message {
+		was := old == nil || old.Status == corev1.ConditionTrue
 		if old == nil {
 			n.Status.Conditions = append(n.Status.Conditions, ready)
 		} else {
@@ -203,7 +204,9 @@ func (l *nodeLifecycle) mark(ctx context.Context, n *corev1.Node, out *outage) e
 		if err != nil {
 			return err
 		}
-		l.Events.EventFrom(nodeLifecycleName, n, corev1.EventTypeNormal, "NodeNotReady", "Node %s status is now: NodeNotReady", n.Name)
+		if was { // not again when only the reason is another one
+			l.Events.EventFrom(nodeLifecycleName, n, corev1.EventTypeNormal, "NodeNotReady", "Node %s status is now: NodeNotReady", n.Name)
+		}
 		n = updated.DeepCopy()
 	}
 	changed := addTaint(n, corev1.TaintEffectNoSchedule, out.since)
