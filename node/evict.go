@@ -62,7 +62,10 @@ func (n *Node) watchPressure(ctx context.Context) error {
 func (n *Node) relieve(ctx context.Context, w *wants) time.Duration {
 	now := n.cfg.Now()
 	have := n.cfg.Levels(n.cfg.Dir)
-	n.freeImages(ctx, have[pressure.Disk])
+	short := slices.Contains(pressure.Low(have, n.cfg.Thresholds), pressure.Disk)
+	if n.freeImages(ctx, have[pressure.Disk], short) {
+		have = n.cfg.Levels(n.cfg.Dir)
+	}
 	low := pressure.Low(have, n.cfg.Thresholds)
 	for _, r := range low {
 		w.last[r] = now

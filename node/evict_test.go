@@ -214,3 +214,40 @@ func TestLevelsOfThisMachine(t *testing.T) {
 		}
 	}
 }
+
+// What images give back is enough: no pod goes for a disk that is no longer short.
+func TestNoPodGoesWhereImagesAreEnough(t *testing.T) {
+	inWorld(t, func(w *world) {
+		have := w.short()
+		w.runtime.AddImage(runtime.Image{Name: "unused", Size: 500})
+		inner := w.config
+		w.config = func(c *Config) {
+			inner(c)
+			levels := c.Levels
+			c.Levels = func(dir string) map[pressure.Resource]pressure.Level {
+				out := levels(dir)
+				all, _, err := w.runtime.Images(w.t.Context())
+				if err != nil {
+					w.t.Error(err)
+				}
+				if len(all) == 1 {
+					out[pressure.Disk] = pressure.Level{Available: 590, Capacity: 1000}
+				}
+				return out
+			}
+		}
+		w.halt()
+		w.start()
+		p := w.pod("a", nil)
+		w.settle()
+		w.runtime.Wrote(p.UID, "c", runtime.Disk{Bytes: 10})
+		have[pressure.Disk].Available = 190
+		w.pass(lookEvery)
+		have[pressure.Disk].Available = 90
+		w.pass(2 * lookEvery)
+		w.wantRunning("a")
+		if got := w.condition(corev1.NodeDiskPressure); got != corev1.ConditionFalse {
+			t.Errorf("disk pressure: %s", got)
+		}
+	})
+}

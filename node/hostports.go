@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"shoal/internal/api"
 	"shoal/node/runtime"
 )
 
@@ -75,22 +76,18 @@ func hostPortsOf(p *corev1.Pod, ip netip.Addr) []HostPort {
 		return nil
 	}
 	var out []HostPort
-	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
-		for i := range list {
-			for _, port := range list[i].Ports {
-				if port.HostPort == 0 || port.Protocol == corev1.ProtocolSCTP {
-					continue
-				}
-				h := HostPort{
-					Pod: p.Namespace + "/" + p.Name, UDP: port.Protocol == corev1.ProtocolUDP, Port: uint16(port.HostPort),
-					To: netip.AddrPortFrom(ip, uint16(port.ContainerPort)),
-				}
-				if at, err := netip.ParseAddr(port.HostIP); err == nil && at.Is4() && !at.IsUnspecified() {
-					h.IP = at
-				}
-				out = append(out, h)
-			}
+	for _, port := range portsOfMachine(p) {
+		if port.Protocol == corev1.ProtocolSCTP {
+			continue
 		}
+		h := HostPort{
+			Pod: p.Namespace + "/" + p.Name, UDP: port.Protocol == corev1.ProtocolUDP, Port: uint16(port.HostPort),
+			To: netip.AddrPortFrom(ip, uint16(port.ContainerPort)),
+		}
+		if at, err := netip.ParseAddr(port.HostIP); err == nil && at.Is4() && !at.IsUnspecified() {
+			h.IP = at
+		}
+		out = append(out, h)
 	}
 	return out
 }
@@ -107,8 +104,8 @@ func (h *hostPorts) open(p *corev1.Pod, s runtime.Sandbox) {
 
 // takesPorts reports whether two pods want one port of their machine.
 func takesPorts(a, b *corev1.Pod) bool {
-	for _, x := range wantedPorts(a) {
-		for _, y := range wantedPorts(b) {
+	for _, x := range portsOfMachine(a) {
+		for _, y := range portsOfMachine(b) {
 			anywhere := x.HostIP == "" || x.HostIP == "0.0.0.0" || y.HostIP == "" || y.HostIP == "0.0.0.0"
 			if x.HostPort == y.HostPort && cmp.Or(x.Protocol, corev1.ProtocolTCP) == cmp.Or(y.Protocol, corev1.ProtocolTCP) && (anywhere || x.HostIP == y.HostIP) {
 				return true
@@ -118,13 +115,22 @@ func takesPorts(a, b *corev1.Pod) bool {
 	return false
 }
 
-func wantedPorts(p *corev1.Pod) (out []corev1.ContainerPort) {
-	for i := range p.Spec.Containers {
-		for _, port := range p.Spec.Containers[i].Ports {
+// portsOfMachine are the ports of its machine that a pod asks for: its containers', and those of the sidecars that run beside them.
+func portsOfMachine(p *corev1.Pod) (out []corev1.ContainerPort) {
+	add := func(c *corev1.Container) {
+		for _, port := range c.Ports {
 			if port.HostPort != 0 {
 				out = append(out, port)
 			}
 		}
+	}
+	for i := range p.Spec.InitContainers {
+		if c := &p.Spec.InitContainers[i]; api.IsSidecar(c) {
+			add(c)
+		}
+	}
+	for i := range p.Spec.Containers {
+		add(&p.Spec.Containers[i])
 	}
 	return out
 }

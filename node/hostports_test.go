@@ -68,6 +68,11 @@ func TestWhichPodsWantOnePort(t *testing.T) {
 		publish(corev1.ContainerPort{HostIP: ip, HostPort: n, Protocol: proto})(p)
 		return p
 	}
+	sidecar, always := newPod("c"), corev1.ContainerRestartPolicyAlways
+	sidecar.Spec.InitContainers = []corev1.Container{
+		{Name: "init", Ports: []corev1.ContainerPort{{HostPort: 81, Protocol: corev1.ProtocolTCP}}}, // has ended when the pod runs
+		{Name: "side", RestartPolicy: &always, Ports: []corev1.ContainerPort{{HostPort: 80, Protocol: corev1.ProtocolTCP}}},
+	}
 	for _, row := range []struct {
 		a, b *corev1.Pod
 		want bool
@@ -78,6 +83,7 @@ func TestWhichPodsWantOnePort(t *testing.T) {
 		{port("192.0.2.1", "TCP", 80), port("0.0.0.0", "TCP", 80), true},
 		{port("192.0.2.1", "TCP", 80), port("192.0.2.2", "TCP", 80), false},
 		{newPod("a"), newPod("b"), false},
+		{sidecar, port("", "TCP", 80), true},
 	} {
 		if got := takesPorts(row.a, row.b); got != row.want {
 			t.Errorf("%+v and %+v: %v", row.a.Spec.Containers[0].Ports, row.b.Spec.Containers[0].Ports, got)

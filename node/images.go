@@ -121,19 +121,48 @@ const (
 	imagesMinAge = 2 * time.Minute
 )
 
-// freeImages removes images when the disk is fuller than imagesHigh. Imported ones stay: nobody could pull them again.
-func (n *Node) freeImages(ctx context.Context, disk pressure.Level) {
-	if disk.Capacity == 0 || float64(disk.Available) > (1-imagesHigh)*float64(disk.Capacity) {
+// freeImages removes images when the disk is fuller than imagesHigh, and reports whether it did. When the disk is short, it is enough that they
+// were unused at the look before. Imported ones stay: nobody could pull them again.
+func (n *Node) freeImages(ctx context.Context, disk pressure.Level, short bool) (freed bool) {
+	used := 1 - float64(disk.Available)/float64(max(1, disk.Capacity))
+	if disk.Capacity == 0 || used < imagesLow {
 		n.unused = nil
-		return
+		return false
 	}
+	now := n.cfg.Now()
+	idle, err := n.idleImages(ctx, now)
+	if err != nil || used < imagesHigh && !short {
+		return false
+	}
+	age := imagesMinAge
+	if short {
+		age = lookSoon
+	}
+	need := int64((1-imagesLow)*float64(disk.Capacity)) - disk.Available
+	for _, i := range idle {
+		if need <= 0 || now.Sub(n.unused[i.Name]) < age { // those that follow are younger
+			break
+		}
+		if err := n.cfg.Runtime.RemoveImage(ctx, i.Name); err != nil {
+			n.log.Warn("an unused image is not removed", "image", i.Name, "err", err)
+			continue
+		}
+		n.log.Info("an unused image is removed, the disk fills up", "image", i.Name, "size", i.Size)
+		freed = true
+		need -= i.Size
+	}
+	return freed
+}
+
+// idleImages returns the images that no container is made from, the longest unused first, and notes since when that is known of them.
+func (n *Node) idleImages(ctx context.Context, now time.Time) ([]runtime.Image, error) {
 	held, _, err := n.cfg.Runtime.Images(ctx)
 	if err != nil {
-		return
+		return nil, err
 	}
 	pods, err := n.cfg.Runtime.Pods(ctx)
 	if err != nil {
-		return
+		return nil, err
 	}
 	used := map[string]bool{}
 	for _, p := range pods {
@@ -141,33 +170,15 @@ func (n *Node) freeImages(ctx context.Context, disk pressure.Level) {
 			used[c.ImageID] = true
 		}
 	}
-	now := n.cfg.Now()
-	since := map[string]time.Time{} // since when each image is known to be unused
-	for _, i := range held {
-		if used[i.ID] || i.Imported {
-			continue
-		}
+	since := map[string]time.Time{}
+	idle := slices.DeleteFunc(held, func(i runtime.Image) bool { return used[i.ID] || i.Imported })
+	for _, i := range idle {
 		since[i.Name] = now
 		if at, ok := n.unused[i.Name]; ok {
 			since[i.Name] = at
 		}
 	}
 	n.unused = since
-	need := int64((1-imagesLow)*float64(disk.Capacity)) - disk.Available
-	old := slices.DeleteFunc(held, func(i runtime.Image) bool {
-		at, ok := since[i.Name]
-		return !ok || now.Sub(at) < imagesMinAge
-	})
-	slices.SortStableFunc(old, func(a, b runtime.Image) int { return since[a.Name].Compare(since[b.Name]) })
-	for _, i := range old {
-		if need <= 0 {
-			return
-		}
-		if err := n.cfg.Runtime.RemoveImage(ctx, i.Name); err != nil {
-			n.log.Warn("an unused image is not removed", "image", i.Name, "err", err)
-			continue
-		}
-		n.log.Info("an unused image is removed, the disk fills up", "image", i.Name, "size", i.Size)
-		need -= i.Size
-	}
+	slices.SortStableFunc(idle, func(a, b runtime.Image) int { return since[a.Name].Compare(since[b.Name]) })
+	return idle, nil
 }

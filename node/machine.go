@@ -1,9 +1,7 @@
 package node
 
 import (
-	"bytes"
 	"os"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -11,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	goruntime "runtime"
+
+	"shoal/node/server"
 )
 
 // maxPods is how many pods a machine takes: its pod CIDR has 254 addresses.
@@ -28,8 +28,8 @@ func detect(dir string) machine {
 		corev1.ResourceCPU:  *resource.NewQuantity(int64(goruntime.NumCPU()), resource.DecimalSI),
 		corev1.ResourcePods: *resource.NewQuantity(maxPods, resource.DecimalSI),
 	}}
-	if bytes := memoryOf("MemTotal:"); bytes > 0 {
-		m.capacity[corev1.ResourceMemory] = *resource.NewQuantity(bytes, resource.BinarySI)
+	if total, _ := server.MachineMemory(); total > 0 {
+		m.capacity[corev1.ResourceMemory] = *resource.NewQuantity(total, resource.BinarySI)
 	}
 	var fs unix.Statfs_t
 	if unix.Statfs(dir, &fs) == nil || unix.Statfs("/", &fs) == nil {
@@ -44,24 +44,6 @@ func detect(dir string) machine {
 	m.info.BootID = firstLine("/proc/sys/kernel/random/boot_id")
 	m.info.OSImage = osImage()
 	return m
-}
-
-// memoryOf returns one line of /proc/meminfo in bytes, 0 when it is not there.
-func memoryOf(name string) int64 {
-	b, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0
-	}
-	for line := range bytes.Lines(b) {
-		if f := strings.Fields(string(line)); len(f) >= 2 && f[0] == name {
-			kib, err := strconv.ParseInt(f[1], 10, 64)
-			if err != nil {
-				return 0
-			}
-			return kib << 10
-		}
-	}
-	return 0
 }
 
 func firstLine(path string) string {

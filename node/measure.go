@@ -15,12 +15,13 @@ import (
 	"shoal/internal/api"
 	"shoal/node/pressure"
 	"shoal/node/runtime"
+	"shoal/node/server"
 )
 
 // levels is how much the machine has left of everything; dir is on the disk that pods use.
 func levels(dir string) map[pressure.Resource]pressure.Level {
 	out := map[pressure.Resource]pressure.Level{}
-	if total, available := memoryOf("MemTotal:"), memoryOf("MemAvailable:"); total > 0 {
+	if total, available := server.MachineMemory(); total > 0 {
 		out[pressure.Memory] = pressure.Level{Available: available, Capacity: total}
 	}
 	var disk unix.Statfs_t

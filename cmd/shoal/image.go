@@ -12,6 +12,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"golang.org/x/term"
+
 	"shoal/internal/api"
 )
 
@@ -83,7 +85,7 @@ func (c *conn) importImage(ctx context.Context, peer, file string) ([]string, er
 
 type imagePullCmd struct {
 	onPeers
-	Username string `short:"u" help:"User of the registry; the password is read from standard input."`
+	Username string `short:"u" help:"User of the registry; the password is asked for, or read from standard input."`
 	Image    string `arg:"" help:"The image, for example registry.example/team/app:v1."`
 }
 
@@ -96,17 +98,13 @@ func (c imagePullCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	if err != nil {
 		return err
 	}
-	ask := api.PullRequest{Image: c.Image, Username: c.Username}
+	pull := api.PullRequest{Image: c.Image, Username: c.Username}
 	if c.Username != "" {
-		b, err := io.ReadAll(io.LimitReader(std.in, 64<<10))
-		if err != nil {
+		if pull.Password, err = c.password(std); err != nil {
 			return err
 		}
-		if ask.Password = strings.TrimRight(string(b), "\r\n"); ask.Password == "" {
-			return usagef("give the password of %s on standard input: shoal image pull -u %[1]s %s < FILE", c.Username, c.Image)
-		}
 	}
-	body, err := json.Marshal(ask)
+	body, err := json.Marshal(pull)
 	if err != nil {
 		return err
 	}
@@ -131,6 +129,22 @@ func (c imagePullCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	}
 	all.Wait()
 	return errors.Join(errs...)
+}
+
+// password asks for it, or reads it where there is no terminal.
+func (c imagePullCmd) password(std streams) (string, error) {
+	if in, ok := std.in.(*os.File); ok && term.IsTerminal(int(in.Fd())) {
+		return ask(in, std, "Password of "+c.Username+": ")
+	}
+	b, err := io.ReadAll(io.LimitReader(std.in, 64<<10))
+	if err != nil {
+		return "", err
+	}
+	password := strings.TrimRight(string(b), "\r\n")
+	if password == "" {
+		return "", usagef("give the password of %s on standard input: shoal image pull -u %[1]s %s < FILE", c.Username, c.Image)
+	}
+	return password, nil
 }
 
 type imageListCmd struct {

@@ -3,6 +3,8 @@ package images
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,25 +23,32 @@ import (
 	"shoal/node/runtime"
 )
 
-// withHeader names the credentials that a machine fetches with, by their IDs.
+// withHeader shows the credentials that a machine fetches with, by proofs.
 const withHeader = "Shoal-Pulled-With"
+
+// proof shows one machine that the ID of a credential is known. It is of no use at another one: a machine that is asked, and was stolen, could otherwise ask
+// others with it.
+func proof(id, peer string) string {
+	sum := sha256.Sum256([]byte(id + "\x00" + peer))
+	return hex.EncodeToString(sum[:])
+}
 
 // named is what a machine says of an image that it holds.
 type named struct {
 	MediaType string        `json:"mediaType"`
 	Digest    digest.Digest `json:"digest"`
 	Size      int64         `json:"size"`
-	With      string        `json:"with"` // which of the credentials shown it was fetched with, or Anonymous
+	With      string        `json:"with"` // which of the proofs shown is of a credential that it was fetched with, or Anonymous
 }
 
 func (n named) descriptor() ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: n.MediaType, Digest: n.Digest, Size: n.Size}
 }
 
-func ids(creds []runtime.Credential) string {
+func proofs(creds []runtime.Credential, peer string) string {
 	var out []string
 	for _, c := range creds {
-		out = append(out, ID(c))
+		out = append(out, proof(ID(c), peer))
 	}
 	return strings.Join(out, ",")
 }
@@ -51,7 +60,7 @@ func (s *Sources) askNamed(ctx context.Context, peer, name string, creds []runti
 	if err != nil {
 		return n, err
 	}
-	r.Header.Set(withHeader, ids(creds))
+	r.Header.Set(withHeader, proofs(creds, peer))
 	resp, err := s.cfg.Peers.RoundTrip(r)
 	if err != nil {
 		return n, err
@@ -70,6 +79,15 @@ func (s *Sources) askNamed(ctx context.Context, peer, name string, creds []runti
 	if err := n.Digest.Validate(); err != nil {
 		return n, fmt.Errorf("answer of %s: %w", peer, err)
 	}
+	for _, c := range creds {
+		if proof(ID(c), peer) == n.With {
+			n.With = ID(c)
+			return n, nil
+		}
+	}
+	if n.With != Anonymous {
+		return n, fmt.Errorf("answer of %s: with a credential that was not shown", peer)
+	}
 	return n, nil
 }
 
@@ -77,7 +95,7 @@ func (s *Sources) askNamed(ctx context.Context, peer, name string, creds []runti
 func (s *Sources) peerHost(peer string, creds []runtime.Credential) docker.RegistryHost {
 	return docker.RegistryHost{
 		Client: &http.Client{Transport: moving{s.cfg.Peers, progressTimeout}}, Scheme: "https", Host: peer, Path: Path + "v2", Capabilities: docker.HostCapabilityPull,
-		Header: http.Header{withHeader: {ids(creds)}},
+		Header: http.Header{withHeader: {proofs(creds, peer)}},
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,44 +33,36 @@ type Content interface {
 	Size() int64
 }
 
-// May reports whether an image that may be had with some credentials may be had with these. Nothing means that everyone may have it.
-func May(with, shown []string) bool {
-	_, ok := fit(with, shown)
-	return ok
+// May reports whether an image that may be had with some credentials may be had with one of these, all by their IDs. No credentials mean that everyone may.
+func May(with, have []string) bool {
+	return len(with) == 0 || slices.Contains(with, Anonymous) || slices.ContainsFunc(have, func(id string) bool { return id != "" && slices.Contains(with, id) })
 }
 
-// fit returns which of the credentials shown an image may be had with.
-func fit(with, shown []string) (string, bool) {
-	if len(with) == 0 {
+// shown returns which of the proofs in a request, all of them for this machine, lets whoever asks have an image.
+func (s *Sources) shown(r *http.Request, with []string) (which string, ok bool) {
+	if May(with, nil) {
 		return Anonymous, true
 	}
-	for _, w := range with {
-		if w == Anonymous {
-			return w, true
-		}
-		for _, id := range shown {
-			if id == w && id != "" {
-				return id, true
-			}
+	for p := range strings.SplitSeq(r.Header.Get(withHeader), ",") {
+		if slices.ContainsFunc(with, func(id string) bool { return proof(id, s.cfg.Peers.Self()) == p }) {
+			return p, true
 		}
 	}
 	return "", false
 }
 
-// Handler serves what store holds to other machines, and keeps turns. peer names the machine that asks; the caller has authenticated it.
+// Handler serves what store holds to other machines, and keeps turns. It needs Config.Peers. peer names the machine that asks; the caller has authenticated it.
 func (s *Sources) Handler(store Store, peer func(*http.Request) string) http.Handler {
 	m := http.NewServeMux()
-	m.HandleFunc("GET "+Path+"named", func(w http.ResponseWriter, r *http.Request) { serveNamed(w, r, store) })
-	m.HandleFunc("GET "+Path+"v2/", func(w http.ResponseWriter, r *http.Request) { serveContent(w, r, store) })
+	m.HandleFunc("GET "+Path+"named", func(w http.ResponseWriter, r *http.Request) { s.serveNamed(w, r, store) })
+	m.HandleFunc("GET "+Path+"v2/", func(w http.ResponseWriter, r *http.Request) { s.serveContent(w, r, store) })
 	m.HandleFunc("POST "+Path+"turn", func(w http.ResponseWriter, r *http.Request) { s.serveTurn(w, r, peer(r)) })
 	return m
 }
 
-func shown(r *http.Request) []string { return strings.Split(r.Header.Get(withHeader), ",") }
-
-func serveNamed(w http.ResponseWriter, r *http.Request, store Store) {
+func (s *Sources) serveNamed(w http.ResponseWriter, r *http.Request, store Store) {
 	target, with, err := store.Named(r.Context(), r.URL.Query().Get("name"))
-	which, ok := fit(with, shown(r))
+	which, ok := s.shown(r, with)
 	if err != nil || !ok {
 		http.Error(w, errNotHere.Error(), http.StatusNotFound)
 		return
@@ -79,7 +72,7 @@ func serveNamed(w http.ResponseWriter, r *http.Request, store Store) {
 }
 
 // serveContent answers v2/REPOSITORY/{blobs,manifests}/DIGEST, whatever the repository.
-func serveContent(w http.ResponseWriter, r *http.Request, store Store) {
+func (s *Sources) serveContent(w http.ResponseWriter, r *http.Request, store Store) {
 	d, err := digest.Parse(path.Base(r.URL.Path))
 	if err != nil {
 		http.Error(w, "ask for content by its digest", http.StatusBadRequest)
@@ -91,7 +84,7 @@ func serveContent(w http.ResponseWriter, r *http.Request, store Store) {
 		return
 	}
 	defer content.Close()
-	if !May(with, shown(r)) {
+	if _, ok := s.shown(r, with); !ok {
 		http.Error(w, errNotHere.Error(), http.StatusNotFound)
 		return
 	}

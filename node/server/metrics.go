@@ -108,7 +108,8 @@ func (s *server) cadvisor(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	})
-	e.add("machine_memory_bytes", "gauge", "Amount of memory installed on the machine.", float64(machineTotal()))
+	total, _ := MachineMemory()
+	e.add("machine_memory_bytes", "gauge", "Amount of memory installed on the machine.", float64(total))
 	e.write(w)
 }
 
@@ -119,9 +120,9 @@ func (s *server) resource(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var e exposition
-	used, _ := machineMemory()
+	total, available := MachineMemory()
 	e.add("node_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the node in core-seconds", seconds(machineCPU()))
-	e.add("node_memory_working_set_bytes", "gauge", "Current working set of the node in bytes", float64(used))
+	e.add("node_memory_working_set_bytes", "gauge", "Current working set of the node in bytes", float64(total-available))
 	s.each(r, func(p *corev1.Pod, st runtime.Stats) {
 		pod := []string{"namespace", p.Namespace, "pod", p.Name}
 		e.add("pod_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the pod in core-seconds", seconds(st.CPU), pod...)
@@ -149,10 +150,4 @@ func (s *server) each(r *http.Request, f func(*corev1.Pod, runtime.Stats)) {
 			f(p, st)
 		}
 	}
-}
-
-// machineTotal is the machine's memory in bytes.
-func machineTotal() uint64 {
-	used, available := machineMemory()
-	return used + available
 }

@@ -179,7 +179,8 @@ type machineSample struct {
 
 func (s *server) sample(ctx context.Context, pods []*corev1.Pod) (machineSample, map[string]runtime.Stats) {
 	m := machineSample{at: s.cfg.Now(), cpu: machineCPU()}
-	m.memory, m.available = machineMemory()
+	total, available := MachineMemory()
+	m.memory, m.available = uint64(total-available), uint64(available)
 	out := map[string]runtime.Stats{}
 	for _, p := range pods {
 		st, err := s.cfg.Runtime.Stats(ctx, p.UID)
@@ -216,19 +217,18 @@ func machineCPU() time.Duration {
 	return busy
 }
 
-// machineMemory is the memory that is not to be had, and that which is.
-func machineMemory() (used, available uint64) {
+// MachineMemory is the machine's memory in bytes: all of it, and what can be had. Both are 0 when the kernel does not say.
+func MachineMemory() (total, available int64) {
 	b, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return 0, 0
 	}
-	var total uint64
 	for line := range strings.Lines(string(b)) {
 		f := strings.Fields(line)
 		if len(f) < 2 {
 			continue
 		}
-		kib, err := strconv.ParseUint(f[1], 10, 64)
+		kib, err := strconv.ParseInt(f[1], 10, 64)
 		if err != nil {
 			continue
 		}
@@ -239,5 +239,5 @@ func machineMemory() (used, available uint64) {
 			available = kib << 10
 		}
 	}
-	return total - min(total, available), available
+	return total, min(total, available)
 }

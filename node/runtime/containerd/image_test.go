@@ -140,6 +140,16 @@ func TestAnImageIsForThoseWhoMayPullIt(t *testing.T) {
 	if err != nil || len(with) != 1 {
 		t.Errorf("%q, %v", with, err)
 	}
+	// Passwords that change by the hour do not fill its label.
+	for i := range 2 * withMost {
+		more := ann
+		more.Registry = strings.Repeat("*", i+1) + "." + "0.0.1" + ann.Registry[strings.LastIndex(ann.Registry, ":"):]
+		want("one more credential", corev1.PullAlways, "", more)
+	}
+	if _, with, err := m.Named(t.Context(), image); err != nil || len(with) != withMost {
+		t.Errorf("%d credentials are remembered, %v", len(with), err)
+	}
+	want("the right one", corev1.PullAlways, "", ann)
 	server.Close()
 	want("the right one without the registry", corev1.PullIfNotPresent, "", ann)
 	want("nobody without the registry", corev1.PullIfNotPresent, runtime.ReasonImagePull)
@@ -161,6 +171,17 @@ func (o other) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
+// itself is the only machine of its cluster.
+type itself string
+
+func (i itself) Self() string      { return string(i) }
+func (i itself) Members() []string { return []string{string(i)} }
+func (i itself) Alive() []string   { return i.Members() }
+
+func (itself) RoundTrip(*http.Request) (*http.Response, error) {
+	return nil, errors.New("nobody else is there")
+}
+
 func TestMachinesHaveImagesFromOneAnother(t *testing.T) {
 	one, two := newMachine(t), newMachine(t)
 	server, image, ann := guarded(t)
@@ -168,7 +189,7 @@ func TestMachinesHaveImagesFromOneAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.Close()
-	shared := images.New(images.Config{})
+	shared := images.New(images.Config{Peers: itself("peer-1")})
 	two.stop()
 	two.config.Sources = images.New(images.Config{
 		Peers:   other{shared.Handler(one, func(*http.Request) string { return "peer-2" })},

@@ -21,6 +21,9 @@ import (
 // labelWith says which credentials an image was pulled with, by their IDs and separated by commas. An image without it was imported.
 const labelWith = "shoal.io/pulled-with"
 
+// withMost is how many an image remembers, the newest: a label of containerd's is at most 4096 characters long, and passwords that change by the hour would fill it.
+const withMost = 32
+
 func withOf(labels map[string]string) []string {
 	if l := labels[labelWith]; l != "" {
 		return strings.Split(l, ",")
@@ -75,7 +78,8 @@ func (r *Runtime) alsoWith(ctx context.Context, name string, target digest.Diges
 	if len(have.with) == 0 || slices.Contains(have.with, with) {
 		return nil, nil
 	}
-	return append(slices.Clone(have.with), with), nil
+	all := append(slices.Clone(have.with), with)
+	return all[max(0, len(all)-withMost):], nil
 }
 
 // rename gives an image its whole name instead of the one it was imported under.
