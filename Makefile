@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: build deps images tools before faults faults-of-swarm scaling-beside-swarm pods chaos loss scale compare demo test unit cluster e2e bench fuzz lint install clean help
+.PHONY: build deps images servers tools before faults faults-of-swarm scaling-beside-swarm pods chaos loss scale compare demo test unit cluster e2e bench fuzz lint install clean help
 
 build: ## build bin/shoal
 	@mkdir -p bin
@@ -18,6 +18,9 @@ deps: ## install the Debian packages that are missing (needs root)
 
 images: ## build the example images, without any registry
 	$(GO) run ./examples/images -out build/images
+
+servers: ## build images of PostgreSQL, MariaDB, nginx, memcached and Prometheus from Debian's packages
+	$(GO) run ./examples/images -servers -out build/images
 
 demo: deps build images ## start three peers in the lab, run the guestbook, sign it and read it back
 	@./examples/demo
@@ -78,7 +81,7 @@ loss: build images ## LOSS_TIME (1h) with LOSS_PERCENT (2) of all packets lost a
 compare: build images tools ## beside etcd: creates, gets, lists and watches with the same clients (needs root)
 	SHOAL_COMPARE=full $(GO) test -tags e2e -count=1 -timeout 30m -v -run '^TestBesideEtcd$$' ./internal/e2e/ | grep -E 'FIGURES|^(---|ok|FAIL|PASS)'
 
-e2e: build images tools before ## real processes, containers and packets (needs root)
+e2e: build images servers tools before ## real processes, containers and packets (needs root)
 	$(GO) test -tags e2e -count=1 -timeout 30m ./internal/e2e/...
 
 bench: ## the standing benchmarks

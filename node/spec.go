@@ -214,11 +214,14 @@ func refusesRoot(p *corev1.Pod, c *corev1.Container, img runtime.Image) error {
 		return errors.New("container's runAsUser breaks non-root policy")
 	case user != nil:
 		return nil
-	case img.User == "" || img.User == "0" || img.User == "root":
-		return errors.New("container has runAsNonRoot and image will run as root")
 	}
-	if _, err := strconv.Atoi(img.User); err != nil {
-		return fmt.Errorf("container has runAsNonRoot and image has non-numeric user (%s), cannot verify user is non-root", img.User)
+	name, _, _ := strings.Cut(img.User, ":") // USER may name a group, too
+	uid, err := strconv.Atoi(name)
+	switch {
+	case name == "" || name == "root" || err == nil && uid == 0:
+		return errors.New("container has runAsNonRoot and image will run as root")
+	case err != nil:
+		return fmt.Errorf("container has runAsNonRoot and image has non-numeric user (%s), cannot verify user is non-root", name)
 	}
 	return nil
 }

@@ -1,5 +1,6 @@
 // Command images builds the example images into docker archives without any registry: Redis and a shell from Debian's
-// packages, the guestbook's frontend and the tests' probe from this module's source. Run by "make images".
+// packages, the guestbook's frontend and the tests' probe from this module's source. Run by "make images"; with -servers, the servers that
+// everybody has, from Debian's packages. Run by "make servers".
 package main
 
 import (
@@ -15,31 +16,31 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// image is one archive to build. Exactly one of Source and Packages is set.
+// image is one archive to build, of a Go package or of Debian's.
 type image struct {
-	file    string // below the output directory
-	ref     string
-	config  v1.Config
-	source  string // Go package, built static and put at /app
-	debian  []string
-	program string   // the file from the Debian packages to keep, with every library it loads
-	links   []string // other names of program, in /bin
+	file   string // below the output directory
+	ref    string
+	config v1.Config
+	source string // Go package, built static and put at /app
+	debian debian
+	links  []string          // names of busybox, in /bin
+	files  map[string]string // what else is in it
 }
+
+const busybox = "/bin/busybox"
 
 func images() []image {
 	return []image{
 		{
 			file: "redis.tar", ref: "shoal.local/redis:7",
-			config:  v1.Config{Entrypoint: []string{"/usr/bin/redis-server"}, WorkingDir: "/data", User: "10001:10001"},
-			debian:  redisPackages,
-			program: "/usr/bin/redis-server",
+			config: v1.Config{Entrypoint: []string{"/usr/bin/redis-server"}, WorkingDir: "/data", User: "10001:10001", Env: []string{"PATH=/usr/bin"}},
+			debian: debian{packages: []string{"redis-server", "redis-tools"}, keep: []string{"/usr/bin/redis-server", "/usr/bin/redis-cli", "/usr/bin/redis-benchmark"}},
 		},
 		{
 			file: "busybox.tar", ref: "shoal.local/busybox:1",
-			config:  v1.Config{Cmd: []string{"/bin/sh"}, Env: []string{"PATH=/bin"}},
-			debian:  []string{"busybox-static"},
-			program: "/bin/busybox",
-			links:   []string{"sh", "cat", "date", "echo", "env", "grep", "head", "ls", "nc", "nslookup", "ps", "sleep", "tail", "tar", "test", "touch", "wget"},
+			config: v1.Config{Cmd: []string{"/bin/sh"}, Env: []string{"PATH=/bin"}},
+			debian: debian{packages: []string{"busybox-static"}, keep: []string{busybox}},
+			links:  []string{"sh", "cat", "date", "echo", "env", "grep", "head", "ls", "nc", "nslookup", "ps", "sleep", "tail", "tar", "test", "touch", "wget"},
 		},
 		{
 			file: "guestbook.tar", ref: "shoal.local/guestbook:1",
@@ -56,18 +57,23 @@ func images() []image {
 
 func main() {
 	out := flag.String("out", "build/images", "directory to write the archives to")
+	more := flag.Bool("servers", false, "build PostgreSQL, MariaDB, nginx, memcached and Prometheus, each with its client, instead")
 	flag.Parse()
-	if err := run(context.Background(), *out); err != nil {
+	list := images()
+	if *more {
+		list = servers()
+	}
+	if err := buildAll(context.Background(), list, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "images:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, out string) error {
+func buildAll(ctx context.Context, list []image, out string) error {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
-	for _, img := range images() {
+	for _, img := range list {
 		path := filepath.Join(out, img.file)
 		if img.source == "" {
 			if _, err := os.Stat(path); err == nil {
@@ -92,13 +98,21 @@ func build(ctx context.Context, img image, path string) error {
 	if img.source != "" {
 		err = goBinary(ctx, img.source, filepath.Join(root, "app"))
 	} else {
-		err = fromDebian(ctx, root, img.debian, img.program)
+		err = fromDebian(ctx, root, img.debian)
 	}
 	if err != nil {
 		return err
 	}
 	for _, link := range img.links {
-		if err := os.Symlink(img.program, filepath.Join(root, "bin", link)); err != nil {
+		if err := os.Symlink(busybox, filepath.Join(root, "bin", link)); err != nil {
+			return err
+		}
+	}
+	for name, text := range img.files {
+		if err := os.MkdirAll(filepath.Join(root, filepath.Dir(name)), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
