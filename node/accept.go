@@ -47,6 +47,7 @@ func (s *pods) unclaim(uid types.UID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.claims, uid)
+	s.wakeDeferredLocked()
 }
 
 // admit claims what a new pod requests, or says why it cannot have it.

@@ -33,6 +33,8 @@ func (w *worker) do(ctx context.Context, d desired, a action) error {
 		return w.startContainer(ctx, d.pod, a)
 	case stop:
 		return w.stop(ctx, d, a)
+	case resize:
+		return w.resize(ctx, d.pod, a.runs)
 	case prune:
 		return w.prune(ctx, a.runs[0])
 	case finish:
@@ -77,6 +79,7 @@ func (w *worker) startSandbox(ctx context.Context, p *corev1.Pod) error {
 	if err != nil {
 		return err
 	}
+	w.mem.cgroup = &c.Resources
 	sb, err := w.n.cfg.Runtime.StartSandbox(ctx, c)
 	if err != nil {
 		return fmt.Errorf("start sandbox of %s/%s: %w", p.Namespace, p.Name, err)
@@ -106,7 +109,7 @@ func (w *worker) startContainer(ctx context.Context, p *corev1.Pod, a action) er
 		return &runtime.Error{Reason: runtime.ReasonConfig, Err: err}
 	}
 	begun := w.n.cfg.Now()
-	img, err := w.n.cfg.Runtime.Image(ctx, c.Image, runtime.Pull{Policy: c.ImagePullPolicy, Credentials: w.pullCredentials(p)})
+	img, err := w.n.cfg.Runtime.Image(ctx, c.Image, runtime.Pull{Policy: c.ImagePullPolicy, Credentials: w.n.pullCredentials(p)})
 	if err != nil {
 		if runtime.Reason(err) == "" {
 			err = &runtime.Error{Reason: runtime.ReasonImagePull, Err: err}
@@ -123,6 +126,9 @@ func (w *worker) startContainer(ctx context.Context, p *corev1.Pod, a action) er
 	cfg.Streak = a.streak
 	if cfg.BesidePid, err = w.targetOf(ctx, p, c.Name); err != nil {
 		return &runtime.Error{Reason: runtime.ReasonConfig, Err: err}
+	}
+	if err := w.fitPod(ctx, p); err != nil {
+		return err
 	}
 	run, err := w.n.cfg.Runtime.StartContainer(ctx, cfg)
 	if err != nil {
@@ -242,7 +248,7 @@ func (w *worker) remove(ctx context.Context, d desired) error {
 	if err := w.n.cfg.Network.Detach(ctx, w.uid); err != nil {
 		return fmt.Errorf("detach pod: %w", err)
 	}
-	if err := w.n.volumes.Teardown(w.uid); err != nil {
+	if err := w.n.volumes.Teardown(ctx, w.uid); err != nil {
 		return fmt.Errorf("remove volumes: %w", err)
 	}
 	w.n.refs.release(w.uid)

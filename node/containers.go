@@ -166,6 +166,9 @@ func (o *observed) keep(p *corev1.Pod, c *corev1.Container, policy corev1.Restar
 		if r.SpecHash != specHash(c) {
 			reason = "Container %s definition changed, will be restarted"
 		}
+		if reason == "" && wantsRestart(p, c, r) {
+			reason = "Container %s resize requires a restart"
+		}
 		if reason == "" {
 			return action{verb: wait}
 		}

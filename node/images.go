@@ -16,23 +16,37 @@ import (
 )
 
 // pullCredentials reads the pod's imagePullSecrets. One that is missing or no good is said and left out, as the image may be had without.
-func (w *worker) pullCredentials(p *corev1.Pod) []runtime.Credential {
+func (n *Node) pullCredentials(p *corev1.Pod) []runtime.Credential {
 	var out []runtime.Credential
 	for _, ref := range p.Spec.ImagePullSecrets {
-		s, err := w.n.refs.Secret(p.Namespace, ref.Name)
+		s, err := n.refs.Secret(p.Namespace, ref.Name)
 		var found []runtime.Credential
 		if err == nil {
 			found, err = images.Credentials(s)
 		}
 		switch {
 		case apierrors.IsNotFound(err):
-			w.event(p, corev1.EventTypeWarning, "FailedToRetrieveImagePullSecret", "The image pull secret %s does not exist; attempting to pull the image may not succeed.", ref.Name)
+			n.events.Event(p, corev1.EventTypeWarning, "FailedToRetrieveImagePullSecret", "The image pull secret %s does not exist; attempting to pull the image may not succeed.", ref.Name)
 		case err != nil:
-			w.event(p, corev1.EventTypeWarning, "FailedToRetrieveImagePullSecret", "The image pull secret cannot be used: %v", err)
+			n.events.Event(p, corev1.EventTypeWarning, "FailedToRetrieveImagePullSecret", "The image pull secret cannot be used: %v", err)
 		}
 		out = append(out, found...)
 	}
 	return out
+}
+
+// imageVolumes are the images that pods have as volumes.
+type imageVolumes struct{ n *Node }
+
+// MountImage implements volume.Images.
+func (v imageVolumes) MountImage(ctx context.Context, p *corev1.Pod, source *corev1.ImageVolumeSource, key, dir string) error {
+	pull := runtime.Pull{Policy: source.PullPolicy, Credentials: v.n.pullCredentials(p)}
+	return v.n.cfg.Runtime.MountImage(ctx, key, source.Reference, pull, dir)
+}
+
+// ReleaseImage implements volume.Images.
+func (v imageVolumes) ReleaseImage(ctx context.Context, key string) error {
+	return v.n.cfg.Runtime.ReleaseImage(ctx, key)
 }
 
 // mostImages is how many images a Node's status names, the largest first, as the kubelet's does (nodeStatusMaxImages).

@@ -2,6 +2,8 @@ package node
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -90,4 +92,30 @@ func TestImagesOfOneIDAreOneWithAllNames(t *testing.T) {
 	if len(got) != 2 || !slices.Equal(got[0].Names, []string{"r/b:v1"}) || !slices.Equal(got[1].Names, []string{"r/a:v1", "r/a:v2", "r/a@sha256:x"}) {
 		t.Errorf("%+v", got)
 	}
+}
+
+func TestAVolumeMayBeAnImage(t *testing.T) {
+	inWorld(t, func(w *world) {
+		p := w.pod("a", func(p *corev1.Pod) {
+			p.Spec.Volumes = []corev1.Volume{{Name: "model", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "models/small"}}}}
+			p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "model", MountPath: "/model"}}
+		})
+		w.settle()
+		if got := w.get("a"); got.Status.Phase != corev1.PodPending {
+			t.Errorf("without its image: %s", brief(got))
+		}
+		w.runtime.Publish(runtime.Image{Name: "models/small"})
+		w.pass(backoffMost)
+		w.wantRunning("a")
+		dir := filepath.Join(w.dir, "pods", string(p.UID), "images", "model")
+		if _, err := os.Stat(filepath.Join(dir, "models_small")); err != nil || w.runtime.Mounted() != 1 {
+			t.Errorf("%d images are mounted: %v", w.runtime.Mounted(), err)
+		}
+		w.delete("a", 0)
+		w.settle()
+		w.wantNothing()
+		if w.runtime.Mounted() != 0 {
+			t.Error("the image is still held")
+		}
+	})
 }

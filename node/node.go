@@ -132,7 +132,7 @@ func New(c Config) *Node {
 	n.refs = newReferences(n)
 	n.tokens = newTokens(n)
 	n.local = newLocalVolumes(n)
-	n.volumes = volume.New(volume.Config{Root: n.podsDir(), Objects: n.refs, Tokens: n.tokens, Local: n.local, Allocatable: n.allocatable, Log: n.log})
+	n.volumes = volume.New(volume.Config{Root: n.podsDir(), Objects: n.refs, Tokens: n.tokens, Local: n.local, Images: imageVolumes{n}, Allocatable: n.allocatable, Log: n.log})
 	n.events = client.NewRecorder(client.RecorderConfig{
 		Client: c.Client, Component: "kubelet", Host: c.Machine.Name, Now: c.Now, Log: n.log,
 	})

@@ -68,6 +68,10 @@ func (p patient) StopContainer(ctx context.Context, uid types.UID, id string, gr
 	return done(ctx, "stop a container", grace+runtimePatience, func(ctx context.Context) error { return p.Interface.StopContainer(ctx, uid, id, grace) })
 }
 
+func (p patient) Resize(ctx context.Context, uid types.UID, pod runtime.Resources, containers map[string]runtime.Resources) error {
+	return done(ctx, "resize a pod", runtimePatience, func(ctx context.Context) error { return p.Interface.Resize(ctx, uid, pod, containers) })
+}
+
 func (p patient) RemoveImage(ctx context.Context, name string) error {
 	return done(ctx, "remove an image", runtimePatience, func(ctx context.Context) error { return p.Interface.RemoveImage(ctx, name) })
 }

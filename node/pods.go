@@ -100,6 +100,7 @@ func (s *pods) drop(w *worker) {
 	defer s.mu.Unlock()
 	delete(s.workers, w.uid)
 	delete(s.claims, w.uid)
+	s.wakeDeferredLocked()
 }
 
 // wake lets the worker of uid look again, or all of them when uid is empty.

@@ -28,7 +28,7 @@ func (w *worker) failed(d desired, a action, key string, err error) {
 	t.count++
 	t.failed, t.reason, t.message = now, runtime.Reason(err), err.Error()
 	delay := retryAfter(t.count)
-	if a.verb == start && t.reason != runtime.ReasonConfig {
+	if a.verb == start && t.reason != runtime.ReasonConfig || a.verb == prepare && t.reason == runtime.ReasonImagePull {
 		delay = backoff(t.count + 1) // an image or a command that cannot be had may never be
 	}
 	t.until = now.Add(delay)
@@ -57,6 +57,8 @@ func (w *worker) complain(p *corev1.Pod, a action, t try) {
 			w.event(p, corev1.EventTypeWarning, "Failed", "Failed to pull image %q: %s", c.Image, t.message)
 		}
 		w.event(p, corev1.EventTypeWarning, "Failed", "Error: %s: %s", t.reason, t.message)
+	case resize:
+		w.event(p, corev1.EventTypeWarning, "ResizeError", "%s", t.message)
 	case wait, prune, finish, confirm, forget:
 	}
 }

@@ -132,7 +132,8 @@ func conditions(p *corev1.Pod, o observed, s *corev1.PodStatus, initialised bool
 	case corev1.PodFailed:
 		ready = is(corev1.ContainersReady, false, "PodFailed", "")
 	}
-	return []corev1.PodCondition{is(corev1.PodReadyToStartContainers, networked, "", ""), init, gated(p, ready), ready}
+	all := []corev1.PodCondition{is(corev1.PodReadyToStartContainers, networked, "", ""), init, gated(p, ready), ready}
+	return append(all, resizeConditions(p, o)...)
 }
 
 // disrupted is the condition of a pod that ended because its machine had too little of something.
@@ -170,7 +171,7 @@ func mergeStatus(want, prev *corev1.PodStatus) *corev1.PodStatus {
 	if prev == nil {
 		return s
 	}
-	own := ownConditions()
+	own := append(ownConditions(), corev1.PodResizePending, corev1.PodResizeInProgress)
 	foreign := func(c corev1.PodCondition) bool {
 		return !slices.Contains(own, c.Type) && (c.Type != corev1.DisruptionTarget || c.Reason != corev1.PodReasonTerminationByKubelet)
 	}

@@ -44,6 +44,7 @@ func (o *observed) containerStatus(p *corev1.Pod, c *corev1.Container, initialis
 		cs.State.Waiting = o.waiting(p, c, initialised, now)
 	case runtime.Running:
 		cs.State.Running = &corev1.ContainerStateRunning{StartedAt: seconds(r.Started)}
+		reportResources(&cs, p, c, r)
 		probed := o.probes[r.ID]
 		started = probed.started
 		cs.Ready = probed.started && probed.ready && (!init || api.IsSidecar(c))

@@ -20,6 +20,7 @@ const (
 	attach  verb = "attach"  // give the pod its address
 	start   verb = "start"   // start one run of a container
 	stop    verb = "stop"    // stop running containers within grace
+	resize  verb = "resize"  // give running containers other resources
 	prune   verb = "prune"   // remove an old run of a container
 	finish  verb = "finish"  // note for good how the pod ended
 	remove  verb = "remove"  // remove everything but the logs
@@ -30,7 +31,7 @@ const (
 // action is one transition. It carries everything that is needed to carry it out.
 type action struct {
 	verb    verb
-	runs    []runtime.Container // stop: those to stop; prune: the one to remove
+	runs    []runtime.Container // stop: those to stop; resize: those that change; prune: the one to remove
 	name    string              // start: the container
 	attempt int                 // start
 	streak  int                 // start: how many quick ends came before
@@ -67,6 +68,9 @@ type observed struct {
 	tries    map[string]try
 	streaks  map[string]int         // of the newest run of each container
 	probes   map[string]probeResult // by container id
+
+	outstanding outstanding        // what the pod asks for and has not got
+	cgroup      *runtime.Resources // the pod's, as set by this life of the node; nil when it was not
 }
 
 // try is what is known of something that failed.
@@ -250,6 +254,11 @@ func advance(p *corev1.Pod, o observed, now time.Time) action {
 		if a.verb != wait {
 			return a
 		}
+		next = sooner(next, a)
+	}
+	if a := o.refit(p, now); a.verb != wait {
+		return a
+	} else {
 		next = sooner(next, a)
 	}
 	if old := o.superfluous(); old != nil {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -46,6 +47,10 @@ type worker struct {
 	last     *corev1.PodStatus   // reported last
 	probers  *probers
 	lost     bool // the runtime's state is unknown: the last look failed
+	// granted is the pod with the resources that were set aside for it, asked the one that was looked at for that last.
+	granted, asked *corev1.Pod
+
+	deferred atomic.Bool // it waits for resources that others have
 }
 
 func newWorker(n *Node, uid types.UID) *worker {
@@ -89,6 +94,9 @@ func (w *worker) wanted() *corev1.Pod {
 func (w *worker) remember(r *record) {
 	w.mem.accepted, w.final, w.saved = r.Accepted, r.Final, r
 	w.accepted = !r.Accepted.IsZero()
+	if w.accepted {
+		w.granted = r.Pod
+	}
 	if r.Env != nil {
 		w.env = r.Env
 	}
@@ -120,6 +128,7 @@ func (w *worker) run(ctx context.Context) (over bool) {
 				w.accept(d.pod)
 				d.final = w.final
 			}
+			d.pod = w.allotted(d.pod)
 			now := w.n.cfg.Now()
 			w.probers.follow(ctx, d, w.mem)
 			w.mem.probes = w.probed()

@@ -123,6 +123,7 @@ func podRow(k *Kind) {
 		{Name: "log", Kind: "Pod", Verbs: []string{"get"}},
 		{Name: "portforward", Kind: "PodPortForwardOptions", Verbs: connect},
 		{Name: "proxy", Kind: "PodProxyOptions", Verbs: proxyVerbs()},
+		{Name: "resize", Kind: "Pod", Verbs: statusVerbs(), Copy: pair(copyResources), Validate: compare(validateResize)},
 		{Name: "status", Kind: "Pod", Verbs: statusVerbs()},
 	}
 	k.Default = on(defaultPod)

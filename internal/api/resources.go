@@ -12,6 +12,39 @@ func PodRequests(p *corev1.Pod) corev1.ResourceList {
 	return podSum(p, func(r *corev1.ResourceRequirements) corev1.ResourceList { return r.Requests })
 }
 
+// PodReserves is PodRequests of a pod whose containers' resources may be about to change: until that has happened, or when it cannot, what its
+// machine has set aside for a container counts where it is more.
+func PodReserves(p *corev1.Pod) corev1.ResourceList {
+	held := map[*corev1.ResourceRequirements]corev1.ResourceList{}
+	note := func(list []corev1.Container, states []corev1.ContainerStatus) {
+		for i := range list {
+			for j := range states {
+				if s := &states[j]; s.Name == list[i].Name && len(s.AllocatedResources) > 0 && !isSame(s.AllocatedResources, list[i].Resources.Requests) {
+					held[&list[i].Resources] = s.AllocatedResources
+				}
+			}
+		}
+	}
+	note(p.Spec.Containers, p.Status.ContainerStatuses)
+	note(p.Spec.InitContainers, p.Status.InitContainerStatuses)
+	if len(held) == 0 {
+		return PodRequests(p)
+	}
+	pending := PodCondition(p, corev1.PodResizePending)
+	never := pending != nil && pending.Reason == corev1.PodReasonInfeasible
+	return podSum(p, func(r *corev1.ResourceRequirements) corev1.ResourceList {
+		has, ok := held[r]
+		if !ok {
+			return r.Requests
+		}
+		out := has.DeepCopy()
+		if !never {
+			maxResources(out, r.Requests)
+		}
+		return out
+	})
+}
+
 // PodLimits is PodRequests for limits. A resource that some container does not limit is limited only by the others'
 // sum, so a caller that needs a real limit must check every container.
 func PodLimits(p *corev1.Pod) corev1.ResourceList {

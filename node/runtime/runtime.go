@@ -35,10 +35,17 @@ type Interface interface {
 	// Image finds or pulls an image as p demands and returns its config's defaults. An image that is here but was pulled with credentials that
 	// are not among p's is had only if the registry says so.
 	Image(ctx context.Context, ref string, p Pull) (Image, error)
+	// MountImage mounts the files of an image at dir, an empty directory of the caller's, read-only; the image is had as by Image. Until ReleaseImage,
+	// after the caller has unmounted it, key keeps what is mounted. Repeating it when it is not mounted mounts the same again.
+	MountImage(ctx context.Context, key, ref string, p Pull, dir string) error
+	ReleaseImage(ctx context.Context, key string) error
 	// StartContainer creates and starts a container; its output goes to c.LogPath in CRI format through the keeper.
 	StartContainer(ctx context.Context, c ContainerConfig) (Container, error)
 	// StopContainer sends the stop signal, and SIGKILL after grace; it returns when the container has ended.
 	StopContainer(ctx context.Context, uid types.UID, id string, grace time.Duration) error
+	// Resize changes the limits of a pod's cgroup and those of containers of it that run, by id. It is not done when one of them uses more memory than
+	// it would have.
+	Resize(ctx context.Context, uid types.UID, pod Resources, containers map[string]Resources) error
 	// RemoveContainer removes an ended container and its snapshot.
 	RemoveContainer(ctx context.Context, uid types.UID, id string) error
 
@@ -138,16 +145,18 @@ type Container struct {
 	ImageID  string
 	Streak   int    // how many quick ends came before, given in ContainerConfig
 	SpecHash string // of the container's spec, given in ContainerConfig
-	State    ContainerState
-	Pid      int
-	Created  time.Time
-	Started  time.Time
-	Finished time.Time
-	ExitCode int
-	OOM      bool
-	Reason   string // "Error", "Completed", "OOMKilled", "StartError"
-	Message  string
-	LogPath  string
+	// Resources are those it was started with, or was given since. Of one that an earlier release started they are all zero.
+	Resources Resources
+	State     ContainerState
+	Pid       int
+	Created   time.Time
+	Started   time.Time
+	Finished  time.Time
+	ExitCode  int
+	OOM       bool
+	Reason    string // "Error", "Completed", "OOMKilled", "StartError"
+	Message   string
+	LogPath   string
 }
 
 // Mount is one bind mount into a container.

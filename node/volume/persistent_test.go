@@ -59,7 +59,7 @@ func TestAPersistentVolumeOutlivesItsPods(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(data, "below")); err != nil {
 		t.Error("a subPath that is not there is made:", err)
 	}
-	must(t, v.Teardown(p.UID))
+	must(t, v.Teardown(t.Context(), p.UID))
 	if got := content(t, filepath.Join(data, "precious")); got != "x" {
 		t.Errorf("it holds %q", got)
 	}
@@ -67,7 +67,7 @@ func TestAPersistentVolumeOutlivesItsPods(t *testing.T) {
 	must(t, v.Setup(t.Context(), p))
 	delete(o.claims, "data")
 	must(t, v.Setup(t.Context(), p))
-	must(t, v.Teardown(p.UID))
+	must(t, v.Teardown(t.Context(), p.UID))
 	if err := v.Setup(t.Context(), p); err == nil {
 		t.Error("it was made without its claim")
 	}
@@ -145,7 +145,7 @@ func TestAVolumeBelongsToThePodsGroup(t *testing.T) {
 	}
 	// On a mismatch of the root only.
 	must(t, os.Chown(filepath.Join(data, "dir", "file"), 0, 0))
-	must(t, v.Teardown(p.UID))
+	must(t, v.Teardown(t.Context(), p.UID))
 	must(t, v.Setup(t.Context(), p))
 	if gid, _ := is(filepath.Join(data, "dir", "file")); gid != 0 {
 		t.Error("all was looked at again")
@@ -155,7 +155,7 @@ func TestAVolumeBelongsToThePodsGroup(t *testing.T) {
 	if gid, _ := is(filepath.Join(data, "dir", "file")); gid != 0 {
 		t.Error("the files of a pod that runs were gone through")
 	}
-	must(t, v.Teardown(p.UID))
+	must(t, v.Teardown(t.Context(), p.UID))
 	must(t, v.Setup(t.Context(), p))
 	if gid, _ := is(filepath.Join(data, "dir", "file")); gid != 4711 {
 		t.Error("a file was forgotten")

@@ -1,5 +1,5 @@
 // Package volume makes a pod's volumes on its machine and says where containers find them: emptyDir, configMap, secret,
-// downwardAPI, projected, hostPath, and persistent ones that are directories of this machine. It mounts nothing remote. Its invariant: everything
+// downwardAPI, projected, hostPath, image, and persistent ones that are directories of this machine. It mounts nothing remote. Its invariant: everything
 // it made lies below one directory a pod, and Teardown leaves nothing of it, and touches nothing else. Of persistent volumes that is a link.
 package volume
 
@@ -42,6 +42,7 @@ type Config struct {
 	Objects     Objects
 	Tokens      Tokens
 	Local       Local
+	Images      Images
 	Allocatable func() corev1.ResourceList
 	Log         *slog.Logger
 }
@@ -79,6 +80,8 @@ func (v *Volumes) setup(ctx context.Context, p *corev1.Pod, vol *corev1.Volume) 
 		return emptyDir(dir, vol.EmptyDir, group(p))
 	case claimName(p, vol) != "":
 		return v.persistent(ctx, p, vol, dir)
+	case vol.Image != nil:
+		return v.image(ctx, p, vol)
 	case isPayload(vol):
 		files, err := v.payload(ctx, p, vol)
 		if err != nil {
@@ -176,6 +179,9 @@ func (v *Volumes) Mounts(p *corev1.Pod, c *corev1.Container, lookup func(string)
 		if vol.HostPath != nil {
 			host = vol.HostPath.Path
 		}
+		if vol.Image != nil {
+			host = filepath.Join(v.imagesDir(p.UID), m.Name)
+		}
 		if claimName(p, vol) != "" {
 			var err error
 			if host, err = os.Readlink(host); err != nil {
@@ -196,7 +202,7 @@ func (v *Volumes) Mounts(p *corev1.Pod, c *corev1.Container, lookup func(string)
 			}
 			host = at
 		}
-		mount := runtime.Mount{HostPath: host, ContainerPath: m.MountPath, ReadOnly: m.ReadOnly || isPayload(vol) || isReadOnly(vol)}
+		mount := runtime.Mount{HostPath: host, ContainerPath: m.MountPath, ReadOnly: m.ReadOnly || isPayload(vol) || isReadOnly(vol) || vol.Image != nil}
 		mount.Recursive = m.RecursiveReadOnly != nil && *m.RecursiveReadOnly != corev1.RecursiveReadOnlyDisabled
 		if m.MountPropagation != nil {
 			mount.Propagation = *m.MountPropagation
@@ -238,7 +244,7 @@ func find(p *corev1.Pod, name string) *corev1.Volume {
 }
 
 // Teardown unmounts and removes all volumes of a pod. What is not there is fine.
-func (v *Volumes) Teardown(uid types.UID) error {
+func (v *Volumes) Teardown(ctx context.Context, uid types.UID) error {
 	dir := filepath.Join(v.cfg.Root, string(uid))
 	if uid == "" || strings.ContainsRune(string(uid), '/') {
 		return fmt.Errorf("pod UID %q is none", uid)
@@ -246,7 +252,10 @@ func (v *Volumes) Teardown(uid types.UID) error {
 	if err := unmountBelow(dir); err != nil {
 		return err
 	}
-	for _, name := range []string{"subpaths", "volumes"} {
+	if err := v.releaseImages(ctx, uid); err != nil {
+		return err
+	}
+	for _, name := range []string{"subpaths", "images", "volumes"} {
 		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
 			return err
 		}

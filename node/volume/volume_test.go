@@ -69,7 +69,7 @@ func setup(t *testing.T) (*Volumes, *objects, *corev1.Pod) {
 		Allocatable: func() corev1.ResourceList { return corev1.ResourceList{"cpu": resource.MustParse("4")} },
 	})
 	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "n", UID: "u", Labels: map[string]string{"a": "1", "b": "2"}}}
-	t.Cleanup(func() { _ = v.Teardown(p.UID) })
+	t.Cleanup(func() { _ = v.Teardown(context.Background(), p.UID) })
 	return v, o, p
 }
 
@@ -194,7 +194,7 @@ func TestEmptyDirInMemoryIsBoundedAndGone(t *testing.T) {
 	if got := content(t, file); got != "kept" {
 		t.Error("a second setup emptied it")
 	}
-	must(t, v.Teardown("u"))
+	must(t, v.Teardown(t.Context(), "u"))
 	if at, err := mounts(v.cfg.Root); err != nil || len(at) > 0 {
 		t.Errorf("mounted: %v, %v", at, err)
 	}
@@ -248,7 +248,7 @@ func TestSubPathsStayInTheVolume(t *testing.T) {
 	if got := content(t, at); got != "mine" {
 		t.Error(got)
 	}
-	must(t, v.Teardown("u"))
+	must(t, v.Teardown(t.Context(), "u"))
 	if got := content(t, filepath.Join(outside, "secret")); got != "machine's" {
 		t.Error("teardown reached out of the pod")
 	}

@@ -112,7 +112,7 @@ func NewPod(p *corev1.Pod, group string) *Pod {
 	out := &Pod{
 		Key: client.KeyOf(p), UID: p.UID, Group: group, labels: p.Labels, since: p.CreationTimestamp.Time, ending: p.DeletionTimestamp != nil,
 		leaving:  p.DeletionTimestamp != nil || api.IsPodDisrupted(p),
-		requests: resourcesOf(api.PodRequests(p)), nodeName: p.Spec.NodeName, tolerations: p.Spec.Tolerations,
+		requests: resourcesOf(api.PodReserves(p)), nodeName: p.Spec.NodeName, tolerations: p.Spec.Tolerations,
 		Claims: api.ClaimsOf(p),
 	}
 	if p.Spec.Priority != nil {

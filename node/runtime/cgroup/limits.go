@@ -26,6 +26,25 @@ func (t Tree) Limit(path string, l Limits) error {
 	return nil
 }
 
+// Lift takes away the limits of CPU time and memory of a cgroup that exists.
+func (t Tree) Lift(path string) error {
+	for _, l := range []struct{ controller, v1, v2 string }{{"cpu", "cpu.cfs_quota_us", "cpu.max"}, {"memory", "memory.limit_in_bytes", "memory.max"}} {
+		file, value := "", "-1"
+		if t.V2() {
+			file, value = filepath.Join(t.unified, path, l.v2), "max"
+		} else if m := t.v1[l.controller]; m != "" {
+			file = filepath.Join(m, path, l.v1)
+		}
+		if file == "" {
+			continue
+		}
+		if err := write(file, value); err != nil {
+			return fmt.Errorf("lift %s: %w", filepath.Base(file), err)
+		}
+	}
+	return nil
+}
+
 type setting struct{ mount, file, value string }
 
 func (t Tree) settings(l Limits) []setting {

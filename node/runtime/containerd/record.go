@@ -32,6 +32,7 @@ const (
 	labelTTY       = "shoal.io/tty"
 	labelStdin     = "shoal.io/stdin"
 	labelOnce      = "shoal.io/stdin-once"
+	labelResources = "shoal.io/resources" // changed with them
 
 	// Set together, once, when the container has ended.
 	labelStarted  = "shoal.io/started"
@@ -87,7 +88,7 @@ func newRecord(c runtime.ContainerConfig, cgroup string, now time.Time) *record 
 		ended: make(chan struct{}),
 		Container: runtime.Container{
 			ID: id, Name: c.Name, Attempt: c.Attempt, Streak: c.Streak, Image: c.Image.Name, ImageID: c.Image.ID, SpecHash: c.SpecHash,
-			State: runtime.Created, Created: now, LogPath: c.LogPath,
+			State: runtime.Created, Created: now, LogPath: c.LogPath, Resources: c.Resources,
 		},
 	}
 }
@@ -102,7 +103,7 @@ func (x *record) labels() map[string]string {
 		labelAttempt: strconv.Itoa(x.Attempt), labelStreak: strconv.Itoa(x.Streak), labelHash: x.SpecHash, labelImageID: x.ImageID, labelLog: x.LogPath,
 		labelCgroup: x.cgroup, labelSignal: x.signal,
 		labelTTY: strconv.FormatBool(x.tty), labelStdin: strconv.FormatBool(x.stdin),
-		labelOnce: strconv.FormatBool(x.once),
+		labelOnce: strconv.FormatBool(x.once), labelResources: writeResources(x.Resources),
 	}
 }
 
@@ -121,6 +122,7 @@ func read(c containers.Container) (x *record, ok bool) {
 			State: runtime.Created, Created: c.CreatedAt, LogPath: l[labelLog],
 		},
 	}
+	x.Resources = readResources(l[labelResources])
 	x.Attempt, _ = strconv.Atoi(l[labelAttempt])
 	x.Streak, _ = strconv.Atoi(l[labelStreak])
 	if _, over := l[labelFinished]; over {

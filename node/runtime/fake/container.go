@@ -34,13 +34,42 @@ func (r *Runtime) StartContainer(ctx context.Context, cfg runtime.ContainerConfi
 	now := r.now()
 	c := &container{config: cfg, ended: make(chan struct{}), Container: runtime.Container{
 		ID: id, Name: cfg.Name, Attempt: cfg.Attempt, Streak: cfg.Streak, Image: cfg.Image.Name, ImageID: cfg.Image.ID,
-		SpecHash: cfg.SpecHash, State: runtime.Running, Pid: r.pids, Created: now, Started: now, LogPath: cfg.LogPath,
+		SpecHash: cfg.SpecHash, Resources: cfg.Resources, State: runtime.Running, Pid: r.pids, Created: now, Started: now, LogPath: cfg.LogPath,
 	}}
 	p.containers[id] = c
 	out, watchers := c.Container, r.watchersLocked()
 	r.mu.Unlock()
 	tell(watchers, cfg.UID)
 	return out, nil
+}
+
+// Resize implements runtime.Interface.
+func (r *Runtime) Resize(ctx context.Context, uid types.UID, pod runtime.Resources, containers map[string]runtime.Resources) error {
+	if err := r.enter(ctx, Resize); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.pods[uid]
+	if p == nil {
+		return fmt.Errorf("pod %s: %w", uid, runtime.ErrNotFound)
+	}
+	p.resources = pod
+	for id, res := range containers {
+		c, err := r.containerLocked(uid, id)
+		if err != nil {
+			return err
+		}
+		c.Resources = res
+	}
+	return nil
+}
+
+// Resources returns those of a pod's cgroup.
+func (r *Runtime) Resources(uid types.UID) runtime.Resources {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.pods[uid].resources
 }
 
 // StopContainer implements runtime.Interface. The container ends at once with code 143, or after grace with 137 when

@@ -37,6 +37,7 @@ const (
 	Import          Call = "Import"
 	RemoveImage     Call = "RemoveImage"
 	Layers          Call = "Layers"
+	Resize          Call = "Resize"
 )
 
 // Runtime is the fake. It outlives the node under test: give the same one to a second node to test adoption.
@@ -58,12 +59,14 @@ type Runtime struct {
 	exec          func(runtime.Container, runtime.ExecConfig) (int, error)
 	stats         map[types.UID]runtime.Stats
 	layers        map[types.UID]map[string]runtime.Disk
+	mounted       map[string]bool // images, by key
 }
 
 type pod struct {
 	config     runtime.SandboxConfig
 	sandbox    runtime.Sandbox
 	containers map[string]*container // by id
+	resources  runtime.Resources     // as changed last
 }
 
 type container struct {
@@ -90,6 +93,7 @@ func New(now func() time.Time) *Runtime {
 		gates:         map[Call]chan struct{}{},
 		watchers:      map[int]func(types.UID){},
 		ignore:        map[string]bool{},
+		mounted:       map[string]bool{},
 		stats:         map[types.UID]runtime.Stats{},
 		layers:        map[types.UID]map[string]runtime.Disk{},
 		pids:          1000,

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -102,6 +104,32 @@ func (r *Runtime) AddImage(img runtime.Image) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.keepLocked(complete(img))
+}
+
+// MountImage implements runtime.Interface: it puts a file named after the image into dir.
+func (r *Runtime) MountImage(ctx context.Context, key, ref string, p runtime.Pull, dir string) error {
+	if _, err := r.Image(ctx, ref, p); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mounted[key] = true
+	return os.WriteFile(filepath.Join(dir, strings.ReplaceAll(ref, "/", "_")), nil, 0o600)
+}
+
+// ReleaseImage implements runtime.Interface.
+func (r *Runtime) ReleaseImage(_ context.Context, key string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.mounted, key)
+	return nil
+}
+
+// Mounted returns how many images are mounted.
+func (r *Runtime) Mounted() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.mounted)
 }
 
 // keepLocked makes an image present. Caller holds mu.
