@@ -53,7 +53,10 @@ func (w *worker) do(ctx context.Context, d desired, a action) error {
 
 func (w *worker) prepare(ctx context.Context, p *corev1.Pod) error {
 	w.n.refs.hold(p)
-	err := w.n.refs.await(ctx, p)
+	var err error
+	if !isStatic(p) { // which needs nobody
+		err = w.n.refs.await(ctx, p)
+	}
 	if err == nil && len(api.ClaimsOf(p)) > 0 {
 		w.n.refs.holdVolumes(p) // which the claims name
 		err = w.n.refs.await(ctx, p)
@@ -264,6 +267,10 @@ func (w *worker) remove(ctx context.Context, d desired) error {
 func (w *worker) confirm(ctx context.Context, p *corev1.Pod) error {
 	if err := w.clear(); err != nil {
 		return err
+	}
+	if isStatic(p) {
+		w.want(p, true)
+		return nil
 	}
 	_, err := w.n.cfg.Client.Delete(ctx, api.Pods, client.KeyOf(p), client.DeleteOptions{
 		GracePeriodSeconds: new(int64), Preconditions: &metav1.Preconditions{UID: &p.UID},

@@ -66,6 +66,8 @@ type Config struct {
 	Thresholds pressure.Thresholds
 	// Levels returns how much the machine has left; dir is on its pods' disk. Nil asks the kernel.
 	Levels func(dir string) map[pressure.Resource]pressure.Level
+	// Manifests say which static pods there are; nil: there are none.
+	Manifests Manifests
 	// Detector is given to every cache; for tests.
 	Detector *client.MutationDetector
 }
@@ -90,6 +92,7 @@ type Node struct {
 	server  http.Handler
 
 	hostPorts *hostPorts
+	static    *static
 
 	// watchPressure's:
 	unused   map[string]time.Time    // images, since when
@@ -126,7 +129,10 @@ func New(c Config) *Node {
 		return client.ListOptions{Fields: fields.OneTermEqualSelector(field, c.Machine.Name)}
 	}
 	n.self = client.NewCache[*corev1.Node](n.cacheOf(api.Nodes, onNode("metadata.name")))
-	n.self.OnChange(func(_, _ *corev1.Node) { wake(n.poke) })
+	n.self.OnChange(func(_, _ *corev1.Node) {
+		wake(n.poke)
+		wake(n.static.poke)
+	})
 	n.objects = client.NewCache[*corev1.Pod](n.cacheOf(api.Pods, onNode("spec.nodeName")))
 	n.service = client.NewCache[*corev1.Service](n.cacheOf(api.Services, client.ListOptions{ResourceVersion: "0"}))
 	n.refs = newReferences(n)
@@ -137,6 +143,7 @@ func New(c Config) *Node {
 		Client: c.Client, Component: "kubelet", Host: c.Machine.Name, Now: c.Now, Log: n.log,
 	})
 	n.writer = newWriter(n)
+	n.static = newStatic(n)
 	n.pods = newPods(n)
 	n.hostPorts = newHostPorts(c.HostPorts)
 	n.server = server.New(server.Config{
@@ -160,7 +167,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.machine = detect(n.cfg.Dir)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		n.self.Run, n.objects.Run, n.service.Run, n.refs.Run, n.local.Run, n.events.Run, n.writer.Run, n.pods.Run, n.register, n.watchImages, n.watchPressure, n.follow, n.begin,
+		n.self.Run, n.objects.Run, n.service.Run, n.refs.Run, n.local.Run, n.events.Run, n.writer.Run, n.pods.Run, n.register, n.static.Run, n.watchImages, n.watchPressure, n.follow, n.begin,
 	} {
 		g.Go(func() error { return run(ctx) })
 	}
@@ -181,6 +188,7 @@ func (n *Node) begin(ctx context.Context) error {
 		return err
 	}
 	n.setNotReady("")
+	n.static.load() // before it is asked who of those that run is wanted
 	return n.pods.adopt(ctx, held)
 }
 

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -39,6 +40,11 @@ func newPods(n *Node) *pods {
 
 // observe takes a change of the API's set. It does not block.
 func (s *pods) observe(old, pod *corev1.Pod) {
+	if o := cmp.Or(pod, old); mirrored(o) != "" { // what runs is its static pod
+		s.n.writer.again(client.KeyOf(o))
+		wake(s.n.static.poke)
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if pod == nil {
@@ -47,6 +53,11 @@ func (s *pods) observe(old, pod *corev1.Pod) {
 		}
 		return
 	}
+	s.wantLocked(pod)
+}
+
+// wantLocked lets a pod run, or be what it is now. Caller holds mu.
+func (s *pods) wantLocked(pod *corev1.Pod) {
 	w := s.workerLocked(pod.UID)
 	w.want(pod, false)
 	w.orphan = false
@@ -101,6 +112,7 @@ func (s *pods) drop(w *worker) {
 	delete(s.workers, w.uid)
 	delete(s.claims, w.uid)
 	s.wakeDeferredLocked()
+	wake(s.n.static.poke)
 }
 
 // wake lets the worker of uid look again, or all of them when uid is empty.

@@ -57,18 +57,19 @@ func (w *writer) newest(p *corev1.Pod) *corev1.PodStatus {
 
 func (w *writer) object(p *corev1.Pod) *corev1.Pod {
 	key := client.KeyOf(p)
-	if cached, ok := w.n.objects.Get(key); ok && cached.UID == p.UID {
-		p = cached
+	is := p
+	if cached, ok := w.n.objects.Get(key); ok && stands(cached, p) {
+		is = cached
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if a := w.answers[key]; a != nil {
-		if a.UID == p.UID && newer(a.ResourceVersion, p.ResourceVersion) {
+		if stands(a, p) && newer(a.ResourceVersion, is.ResourceVersion) {
 			return a
 		}
 		delete(w.answers, key)
 	}
-	return p
+	return is
 }
 
 func newer(a, b string) bool {
@@ -88,6 +89,15 @@ func (w *writer) set(p *corev1.Pod, s *corev1.PodStatus) {
 	case dull(s):
 		w.queue.AddAfter(key, settle)
 	default:
+		w.queue.Add(key)
+	}
+}
+
+// again writes what is pending of a pod, now that the API has it.
+func (w *writer) again(key client.Key) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, ok := w.pending[key]; ok && w.queue != nil {
 		w.queue.Add(key)
 	}
 }
@@ -115,7 +125,7 @@ func (w *writer) drop(p *corev1.Pod) {
 	if s, ok := w.pending[key]; ok && s.pod.UID == p.UID {
 		delete(w.pending, key)
 	}
-	if a, ok := w.answers[key]; ok && a.UID == p.UID {
+	if a, ok := w.answers[key]; ok && stands(a, p) {
 		delete(w.answers, key)
 	}
 }
@@ -129,6 +139,9 @@ func (w *writer) write(ctx context.Context, key client.Key) (time.Duration, erro
 		return 0, nil
 	}
 	now := w.object(want.pod)
+	if isStatic(now) {
+		return 0, nil // until it has a mirror
+	}
 	for {
 		s := stamp(mergeStatus(want.status, &now.Status), w.n.cfg.Now())
 		if equality.Semantic.DeepEqual(&now.Status, s) {
@@ -152,7 +165,7 @@ func (w *writer) write(ctx context.Context, key client.Key) (time.Duration, erro
 				return 0, err
 			}
 			pod, ok := fresh.(*corev1.Pod)
-			if !ok || pod.UID != want.pod.UID {
+			if !ok || !stands(pod, want.pod) {
 				w.done(key, want)
 				return 0, nil
 			}

@@ -101,7 +101,11 @@ func (c drainCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	}
 	leave, stay, err := c.sort(l.Items)
 	for _, p := range stay {
-		fmt.Fprintf(std.err, "leaves %s/%s of a DaemonSet\n", p.Namespace, p.Name)
+		whose := "of a DaemonSet"
+		if p.Annotations[corev1.MirrorPodAnnotationKey] != "" {
+			whose = "of a file on the machine"
+		}
+		fmt.Fprintf(std.err, "leaves %s/%s %s\n", p.Namespace, p.Name, whose)
 	}
 	if err != nil {
 		return fmt.Errorf("%s is cordoned, and nothing was evicted:\n%w", shown(api.Nodes, node), err)
@@ -154,6 +158,8 @@ func (c drainCmd) sort(pods []corev1.Pod) (leave, stay []corev1.Pod, err error) 
 			errs = append(errs, fmt.Errorf("pod %s/%s %s: give %s", p.Namespace, p.Name, why, flag))
 		}
 		switch {
+		case p.Annotations[corev1.MirrorPodAnnotationKey] != "": // a file of the machine's own says that it runs
+			stay = append(stay, p)
 		case p.DeletionTimestamp != nil && p.DeletionGracePeriodSeconds != nil && *p.DeletionGracePeriodSeconds == 0:
 		case ref != nil && ref.Kind == api.DaemonSets.Kind && !ended && c.IgnoreDaemonsets:
 			stay = append(stay, p)

@@ -141,6 +141,9 @@ func (k *checker) runtime(r *Runtime) {
 		k.absolute("runtime.socket", r.Socket)
 	}
 	k.absolute("runtime.cgroup_parent", r.CgroupParent)
+	if r.StaticPods != "" {
+		k.absolute("runtime.static_pods", r.StaticPods)
+	}
 	for _, host := range r.InsecureRegistries {
 		k.hostPort("runtime.insecure_registries", host)
 	}

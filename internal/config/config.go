@@ -71,6 +71,7 @@ type Network struct {
 type Runtime struct {
 	Socket             string              `toml:"socket"` // empty: the keeper runs its own containerd
 	CgroupParent       string              `toml:"cgroup_parent"`
+	StaticPods         string              `toml:"static_pods"` // empty: static-pods below data_dir
 	InsecureRegistries []string            `toml:"insecure_registries"`
 	Mirrors            map[string][]string `toml:"mirrors"` // registry host to the URLs tried before it
 }

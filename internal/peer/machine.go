@@ -1,10 +1,12 @@
 package peer
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"net"
 	"net/netip"
+	"path/filepath"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/sync/errgroup"
@@ -15,6 +17,7 @@ import (
 	"shoal/node"
 	"shoal/node/images"
 	"shoal/node/keeper"
+	"shoal/node/manifests"
 	"shoal/node/network"
 	"shoal/node/pressure"
 	"shoal/node/runtime/containerd"
@@ -34,6 +37,8 @@ type machine struct {
 	source  *source.Source
 	proxy   *proxy.Proxy
 	dns     *dns.Server
+	// manifests are the machine's static pods.
+	manifests *manifests.Directory
 }
 
 const dnsPort = 53
@@ -62,6 +67,7 @@ func newMachine(ctx context.Context, p *Peer) (*machine, error) {
 		network: network.New(network.Config{Node: p.cfg.Name, Client: c, ServiceCIDR: services, Log: p.log}),
 		source:  source.New(source.Config{Client: c, Log: p.log}),
 	}
+	m.manifests = manifests.New(cmp.Or(p.cfg.Runtime.StaticPods, filepath.Join(p.cfg.DataDir, "static-pods")), p.log)
 	m.proxy = proxy.New(proxy.Config{
 		Node: p.cfg.Name, Source: m.source, Programmer: &proxy.Kernel{}, Liveness: liveness{p}, PodCIDR: pods, ServiceCIDR: services, Log: p.log,
 	})
@@ -73,7 +79,7 @@ func newMachine(ctx context.Context, p *Peer) (*machine, error) {
 		Client: c, Runtime: m.runtime, Network: m.network, Dir: p.cfg.DataDir,
 		DNS:        node.DNS{Servers: []string{first.String(), second.String()}, Domain: p.cfg.Network.Domain},
 		Authorizer: podAuthority{p.authority}, Now: p.now, Log: p.log, Metrics: p.loops, Withdrawn: m.proxy.Withdrawn,
-		Thresholds: thresholds(&p.cfg.Eviction), HostPorts: m.openHostPorts,
+		Thresholds: thresholds(&p.cfg.Eviction), HostPorts: m.openHostPorts, Manifests: m.manifests,
 	})
 	m.dns = dns.New(dns.Config{
 		Source: m.source, Domain: p.cfg.Network.Domain, Reverse: []netip.Prefix{pods, services}, Not: []netip.Addr{first, second},
@@ -112,7 +118,7 @@ func thresholds(e *config.Eviction) pressure.Thresholds {
 func (m *machine) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		m.keeper.Run, m.runtime.Run, m.node.Run, m.source.Run, m.network.Run, m.proxy.Run, m.dns.Run,
+		m.keeper.Run, m.runtime.Run, m.manifests.Run, m.node.Run, m.source.Run, m.network.Run, m.proxy.Run, m.dns.Run,
 	} {
 		g.Go(func() error { return run(ctx) })
 	}
