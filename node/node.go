@@ -66,6 +66,8 @@ type Config struct {
 	Thresholds pressure.Thresholds
 	// Levels returns how much the machine has left; dir is on its pods' disk. Nil asks the kernel.
 	Levels func(dir string) map[pressure.Resource]pressure.Level
+	// CSI are the machine's CSI drivers; nil: there are none.
+	CSI CSI
 	// Manifests say which static pods there are; nil: there are none.
 	Manifests Manifests
 	// Detector is given to every cache; for tests.
@@ -102,6 +104,7 @@ type Node struct {
 	notReady    string // why the node is not ready; empty when it is
 	images      []corev1.ContainerImage
 	imagesKnown bool
+	topology    map[string]string   // where the machine is, in its CSI drivers' terms
 	pressed     []pressure.Resource // what there is too little of
 	changed     chan struct{}       // closed and replaced when one of them changes
 }
@@ -138,7 +141,11 @@ func New(c Config) *Node {
 	n.refs = newReferences(n)
 	n.tokens = newTokens(n)
 	n.local = newLocalVolumes(n)
-	n.volumes = volume.New(volume.Config{Root: n.podsDir(), Objects: n.refs, Tokens: n.tokens, Local: n.local, Images: imageVolumes{n}, Allocatable: n.allocatable, Log: n.log})
+	volumes := volume.Config{Root: n.podsDir(), Objects: n.refs, Tokens: n.tokens, Local: n.local, Images: imageVolumes{n}, Allocatable: n.allocatable, Log: n.log}
+	if c.CSI != nil {
+		volumes.CSI = csiVolumes{n}
+	}
+	n.volumes = volume.New(volumes)
 	n.events = client.NewRecorder(client.RecorderConfig{
 		Client: c.Client, Component: "kubelet", Host: c.Machine.Name, Now: c.Now, Log: n.log,
 	})
@@ -167,7 +174,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.machine = detect(n.cfg.Dir)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		n.self.Run, n.objects.Run, n.service.Run, n.refs.Run, n.local.Run, n.events.Run, n.writer.Run, n.pods.Run, n.register, n.static.Run, n.watchImages, n.watchPressure, n.follow, n.begin,
+		n.self.Run, n.objects.Run, n.service.Run, n.refs.Run, n.local.Run, n.events.Run, n.writer.Run, n.pods.Run, n.register, n.static.Run, n.showDrivers, n.watchImages, n.watchPressure, n.follow, n.begin,
 	} {
 		g.Go(func() error { return run(ctx) })
 	}

@@ -178,6 +178,13 @@ func (n *Node) labels() map[string]string {
 	if z := n.cfg.Machine.Zone; z != "" {
 		l[corev1.LabelTopologyZone] = z
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for k, v := range n.topology {
+		if _, ours := l[k]; !ours {
+			l[k] = v
+		}
+	}
 	return l
 }
 

@@ -217,6 +217,9 @@ func (w *worker) report(d desired, now time.Time) {
 	if d.gone || len(d.pod.Spec.Containers) == 0 || w.mem.removed && d.final == nil {
 		return // nothing is known of it any more
 	}
+	if w.final != nil && !w.mem.removed && drives(d.pod) {
+		return // its end is told when nothing of it is mounted any more: then its volumes may be detached
+	}
 	prev := w.n.writer.newest(d.pod)
 	s := stamp(status(d, w.mem, prev, w.n.host, now), now)
 	if w.last == nil || !equality.Semantic.DeepEqual(w.last, s) || !equality.Semantic.DeepEqual(prev, s) {

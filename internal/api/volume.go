@@ -2,6 +2,7 @@ package api
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -56,6 +57,11 @@ func WaitsForConsumer(class *storagev1.StorageClass) bool {
 // Provisions reports whether volumes of a class, which may be nil, are made for claims.
 func Provisions(class *storagev1.StorageClass) bool {
 	return class != nil && class.Provisioner != volume.NotSupportedProvisioner
+}
+
+// AttachmentName is the name of the VolumeAttachment of a CSI volume at a node, which is the same whoever computes it: Kubernetes' own.
+func AttachmentName(v *corev1.PersistentVolume, node string) string {
+	return fmt.Sprintf("csi-%x", sha256.Sum256([]byte(v.Spec.CSI.VolumeHandle+v.Spec.CSI.Driver+node)))
 }
 
 // IsClaimBound reports whether a claim has its volume for good.

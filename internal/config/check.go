@@ -141,6 +141,7 @@ func (k *checker) runtime(r *Runtime) {
 		k.absolute("runtime.socket", r.Socket)
 	}
 	k.absolute("runtime.cgroup_parent", r.CgroupParent)
+	k.absolute("runtime.kubelet_dir", r.KubeletDir)
 	if r.StaticPods != "" {
 		k.absolute("runtime.static_pods", r.StaticPods)
 	}

@@ -72,6 +72,7 @@ type Runtime struct {
 	Socket             string              `toml:"socket"` // empty: the keeper runs its own containerd
 	CgroupParent       string              `toml:"cgroup_parent"`
 	StaticPods         string              `toml:"static_pods"` // empty: static-pods below data_dir
+	KubeletDir         string              `toml:"kubelet_dir"` // where CSI drivers look for a kubelet
 	InsecureRegistries []string            `toml:"insecure_registries"`
 	Mirrors            map[string][]string `toml:"mirrors"` // registry host to the URLs tried before it
 }
@@ -87,7 +88,7 @@ func Controllers() []string {
 	return []string{
 		"replication-controller", "replicaset-controller", "deployment-controller", "daemonset-controller", "statefulset-controller",
 		"job-controller", "cronjob-controller", "disruption-controller", "horizontal-pod-autoscaler", "rolling-update",
-		"garbage-collector-controller", "resourcequota-controller", "persistentvolume-binder-controller", "persistentvolume-reclaimer", "ephemeral-volume-controller",
+		"garbage-collector-controller", "resourcequota-controller", "persistentvolume-binder-controller", "attachdetach-controller", "persistentvolume-reclaimer", "ephemeral-volume-controller",
 	}
 }
 
@@ -128,7 +129,7 @@ func Default() *Config {
 			PodCIDR: "10.244.0.0/15", ServiceCIDR: "10.43.0.0/16", NodePrefix: 24, Domain: "cluster.local",
 		},
 		Eviction: Eviction{Memory: "100Mi", Disk: "10%", Inodes: "5%", PIDs: "5%"},
-		Runtime:  Runtime{CgroupParent: "/shoal", InsecureRegistries: []string{}, Mirrors: map[string][]string{}},
+		Runtime:  Runtime{CgroupParent: "/shoal", KubeletDir: "/var/lib/kubelet", InsecureRegistries: []string{}, Mirrors: map[string][]string{}},
 		Timeouts: Timeouts{EvictionGrace: 3 * time.Second, AgentGrace: 5 * time.Minute},
 		Master:   Master{Without: []string{}},
 		Backup:   Backup{Directory: "/var/backups/shoal", Keep: 14, Recipients: []string{}},

@@ -150,6 +150,7 @@ cluster_secret = %q
 
 [runtime]
 cgroup_parent = "/%s"
+kubelet_dir = "/run/kubelet"
 `, p.Name, p.DataDir(), p.Address, strings.Join(join, ", "), len(l.state.Peers), secret, p.cgroup())
 	return os.WriteFile(filepath.Join(p.dir(), "config.toml"), []byte(config), 0o600)
 }

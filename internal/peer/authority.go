@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
 
@@ -80,6 +81,40 @@ func (a *authority) refers(ctx context.Context, node, resource, namespace, name 
 			}
 		}
 	}
+	if resource == api.Secrets.Resource {
+		return a.mountsWith(ctx, node, namespace, name)
+	}
+	return false, nil
+}
+
+// mountsWith reports whether a node needs a secret to mount the volume of a pod's claim.
+func (a *authority) mountsWith(ctx context.Context, node, namespace, name string) (bool, error) {
+	list, err := a.local.List(ctx, api.Pods, client.ListOptions{ResourceVersion: "0", Fields: fields.OneTermEqualSelector("spec.nodeName", node)})
+	if err != nil {
+		return false, err
+	}
+	for _, o := range list.Items {
+		p := o.(*corev1.Pod)
+		for _, claim := range api.ClaimsOf(p) {
+			c, err := a.local.Get(ctx, api.PersistentVolumeClaims, client.Key{Namespace: p.Namespace, Name: claim}, anyRevision)
+			if err != nil {
+				continue
+			}
+			v, err := a.local.Get(ctx, api.PersistentVolumes, client.Key{Name: c.(*corev1.PersistentVolumeClaim).Spec.VolumeName}, anyRevision)
+			if err != nil {
+				continue
+			}
+			spec := &v.(*corev1.PersistentVolume).Spec
+			if spec.CSI == nil || spec.ClaimRef == nil || spec.ClaimRef.UID != c.(*corev1.PersistentVolumeClaim).UID {
+				continue
+			}
+			for _, ref := range []*corev1.SecretReference{spec.CSI.NodeStageSecretRef, spec.CSI.NodePublishSecretRef} {
+				if ref != nil && ref.Namespace == namespace && ref.Name == name {
+					return true, nil
+				}
+			}
+		}
+	}
 	return false, nil
 }
 
@@ -131,8 +166,8 @@ func (a *authority) admitObject(ctx context.Context, u *auth.User, r *admission.
 	}
 	if r.Operation == admission.Create {
 		switch o := r.Object.(type) {
-		case *corev1.Node:
-			return auth.CheckNode(u, o.Name)
+		case *corev1.Node, *storagev1.CSINode:
+			return auth.CheckNode(u, r.Object.GetName())
 		case *corev1.Pod:
 			return auth.CheckMirror(u, o)
 		}

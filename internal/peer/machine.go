@@ -15,6 +15,7 @@ import (
 	"shoal/internal/config"
 	"shoal/internal/pki"
 	"shoal/node"
+	"shoal/node/csi"
 	"shoal/node/images"
 	"shoal/node/keeper"
 	"shoal/node/manifests"
@@ -39,6 +40,7 @@ type machine struct {
 	dns     *dns.Server
 	// manifests are the machine's static pods.
 	manifests *manifests.Directory
+	csi       *csi.Drivers
 }
 
 const dnsPort = 53
@@ -68,6 +70,7 @@ func newMachine(ctx context.Context, p *Peer) (*machine, error) {
 		source:  source.New(source.Config{Client: c, Log: p.log}),
 	}
 	m.manifests = manifests.New(cmp.Or(p.cfg.Runtime.StaticPods, filepath.Join(p.cfg.DataDir, "static-pods")), p.log)
+	m.csi = csi.New(csi.Config{Dir: p.cfg.Runtime.KubeletDir, Records: filepath.Join(p.cfg.DataDir, "pods"), Log: p.log})
 	m.proxy = proxy.New(proxy.Config{
 		Node: p.cfg.Name, Source: m.source, Programmer: &proxy.Kernel{}, Liveness: liveness{p}, PodCIDR: pods, ServiceCIDR: services, Log: p.log,
 	})
@@ -79,7 +82,7 @@ func newMachine(ctx context.Context, p *Peer) (*machine, error) {
 		Client: c, Runtime: m.runtime, Network: m.network, Dir: p.cfg.DataDir,
 		DNS:        node.DNS{Servers: []string{first.String(), second.String()}, Domain: p.cfg.Network.Domain},
 		Authorizer: podAuthority{p.authority}, Now: p.now, Log: p.log, Metrics: p.loops, Withdrawn: m.proxy.Withdrawn,
-		Thresholds: thresholds(&p.cfg.Eviction), HostPorts: m.openHostPorts, Manifests: m.manifests,
+		Thresholds: thresholds(&p.cfg.Eviction), HostPorts: m.openHostPorts, Manifests: m.manifests, CSI: m.csi,
 	})
 	m.dns = dns.New(dns.Config{
 		Source: m.source, Domain: p.cfg.Network.Domain, Reverse: []netip.Prefix{pods, services}, Not: []netip.Addr{first, second},
@@ -118,7 +121,7 @@ func thresholds(e *config.Eviction) pressure.Thresholds {
 func (m *machine) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		m.keeper.Run, m.runtime.Run, m.manifests.Run, m.node.Run, m.source.Run, m.network.Run, m.proxy.Run, m.dns.Run,
+		m.keeper.Run, m.runtime.Run, m.manifests.Run, m.csi.Run, m.node.Run, m.source.Run, m.network.Run, m.proxy.Run, m.dns.Run,
 	} {
 		g.Go(func() error { return run(ctx) })
 	}

@@ -50,6 +50,8 @@ func nodeRules() []rbacv1.PolicyRule {
 		rule("", writeVerbs, "events"),
 		rule("events.k8s.io", writeVerbs, "events"),
 		rule("node.k8s.io", readVerbs, "runtimeclasses"),
+		rule("storage.k8s.io", readVerbs, "csidrivers", "volumeattachments", "csinodes"),
+		rule("storage.k8s.io", []string{"create", "update", "patch"}, "csinodes"),
 		paths("/stats/summary", "/metrics"), // of every machine: whichever peer is asked asks them
 	}
 }

@@ -18,6 +18,7 @@ func TestKindsGiveNoRights(t *testing.T) {
 		"networkpolicies": {"get", "list", "watch"}, "services": {"get", "list", "watch"},
 		"nodes": {"get", "list", "watch", "create"}, "pods": {"get", "list", "watch", "create"}, "events": {"create", "update", "patch"},
 		"serviceaccounts/token": {"create"}, "runtimeclasses": {"get", "list", "watch"},
+		"csidrivers": {"get", "list", "watch"}, "volumeattachments": {"get", "list", "watch"}, "csinodes": {"get", "list", "watch", "create"},
 	}
 	for _, k := range api.Kinds() {
 		for _, verb := range []string{"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"} {

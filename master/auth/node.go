@@ -32,7 +32,7 @@ func (n *NodeRestriction) Check(ctx context.Context, u *User, a *Attributes) err
 		return nil
 	}
 	switch a.Resource {
-	case "nodes":
+	case "nodes", "csinodes":
 		return checkNode(self, a)
 	case "pods":
 		return n.checkPod(ctx, self, a)

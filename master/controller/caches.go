@@ -51,6 +51,8 @@ type Caches struct {
 	Claims          *client.Cache[*corev1.PersistentVolumeClaim]
 	Volumes         *client.Cache[*corev1.PersistentVolume]
 	Classes         *client.Cache[*storagev1.StorageClass]
+	Drivers         *client.Cache[*storagev1.CSIDriver]
+	Attachments     *client.Cache[*storagev1.VolumeAttachment]
 	Endpoints       *client.Cache[*corev1.Endpoints]
 	Slices          *client.Cache[*discoveryv1.EndpointSlice]
 	ClusterRoles    *client.Cache[*rbacv1.ClusterRole]
@@ -102,6 +104,8 @@ func NewCaches(c client.Interface, log *slog.Logger, detector *client.MutationDe
 		Claims:       client.NewCache[*corev1.PersistentVolumeClaim](config(api.PersistentVolumeClaims, nil)),
 		Volumes:      client.NewCache[*corev1.PersistentVolume](config(api.PersistentVolumes, nil)),
 		Classes:      client.NewCache[*storagev1.StorageClass](config(api.StorageClasses, nil)),
+		Drivers:      client.NewCache[*storagev1.CSIDriver](config(api.CSIDrivers, nil)),
+		Attachments:  client.NewCache[*storagev1.VolumeAttachment](config(api.VolumeAttachments, nil)),
 		Endpoints:    client.NewCache[*corev1.Endpoints](config(api.Endpoints, nil)),
 		Slices: client.NewCache[*discoveryv1.EndpointSlice](config(api.EndpointSlices, map[string]func(api.Object) []string{
 			byService: indexService,
@@ -119,7 +123,7 @@ func (c *Caches) Run(ctx context.Context) error {
 	for _, run := range []func(context.Context) error{
 		c.Namespaces.Run, c.ServiceAccounts.Run, c.RootCAs.Run, c.Nodes.Run, c.Pods.Run, c.RCs.Run, c.ReplicaSets.Run,
 		c.Deployments.Run, c.DaemonSets.Run, c.StatefulSets.Run, c.Revisions.Run, c.Jobs.Run, c.CronJobs.Run, c.Budgets.Run, c.Autoscalers.Run, c.Services.Run,
-		c.Claims.Run, c.Volumes.Run, c.Classes.Run, c.Endpoints.Run, c.Slices.Run, c.ClusterRoles.Run, c.Definitions.Run,
+		c.Claims.Run, c.Volumes.Run, c.Classes.Run, c.Drivers.Run, c.Attachments.Run, c.Endpoints.Run, c.Slices.Run, c.ClusterRoles.Run, c.Definitions.Run,
 	} {
 		g.Go(func() error { return run(ctx) })
 	}

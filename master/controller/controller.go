@@ -112,6 +112,7 @@ func New(c Config) *Set {
 		newClaims(c),
 		newVolumes(c),
 		newBinder(c),
+		newAttachments(c),
 		newReclaimer(c),
 		newEphemerals(c),
 		newEvents(c),

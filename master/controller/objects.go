@@ -59,6 +59,8 @@ func newObjects(c *Caches, config func(*api.Kind) client.CacheConfig) *Objects {
 		objectsIn(o, api.PodDisruptionBudgets, c.Budgets), objectsIn(o, api.HorizontalPodAutoscalers, c.Autoscalers),
 		objectsIn(o, api.Services, c.Services), objectsIn(o, api.PersistentVolumeClaims, c.Claims), objectsIn(o, api.PersistentVolumes, c.Volumes),
 		objectsIn(o, api.StorageClasses, c.Classes),
+		objectsIn(o, api.CSIDrivers, c.Drivers),
+		objectsIn(o, api.VolumeAttachments, c.Attachments),
 		objectsIn(o, api.Endpoints, c.Endpoints), objectsIn(o, api.EndpointSlices, c.Slices),
 		objectsIn(o, api.ClusterRoles, c.ClusterRoles), objectsIn(o, api.CustomResourceDefinitions, c.Definitions),
 	} {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
@@ -37,8 +36,7 @@ func isReadOnly(vol *corev1.Volume) bool {
 	return vol.PersistentVolumeClaim != nil && vol.PersistentVolumeClaim.ReadOnly
 }
 
-// persistent makes link point to what a claim's volume holds. It is a link, because what is below a pod's directory is removed with the pod. The
-// pod's group gets the volume before the link is there, and only then: nobody goes through the files of a pod that runs.
+// persistent makes link point to what a claim's volume holds. It is a link, because what is below a pod's directory is removed with the pod.
 func (v *Volumes) persistent(ctx context.Context, p *corev1.Pod, vol *corev1.Volume, link string) error {
 	at, pods, err := v.claimed(ctx, p, vol)
 	if err != nil {
@@ -48,21 +46,7 @@ func (v *Volumes) persistent(ctx context.Context, p *corev1.Pod, vol *corev1.Vol
 		}
 		return err
 	}
-	if was, err := os.Readlink(link); err == nil && was == at {
-		return nil
-	}
-	if pods {
-		if err := giveToGroup(at, p); err != nil {
-			return err
-		}
-	}
-	if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
-		return err
-	}
-	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return os.Symlink(at, link)
+	return lead(p, link, at, pods)
 }
 
 // claimed returns where the volume of a claim is, and whether all that is there is the pods' own, as on a hostPath it is not.
@@ -101,9 +85,9 @@ func (v *Volumes) claimed(ctx context.Context, p *corev1.Pod, vol *corev1.Volume
 	case pv.Spec.HostPath != nil:
 		return pv.Spec.HostPath.Path, false, checkHostPath(pv.Spec.HostPath)
 	case pv.Spec.CSI != nil:
-		return "", false, fmt.Errorf("persistentvolume %q: CSI driver %q is not on this machine", pv.Name, pv.Spec.CSI.Driver)
+		return v.driven(ctx, p, vol, pv)
 	}
-	return "", false, fmt.Errorf("persistentvolume %q is of a type that is not supported: those that are, are local, hostPath, and what class %q makes", pv.Name, api.LocalClass)
+	return "", false, fmt.Errorf("persistentvolume %q is of a type that is not supported: those that are, are local, hostPath, csi, and what class %q makes", pv.Name, api.LocalClass)
 }
 
 // giveToGroup makes everything in a volume the pod's group's to read and write, if it has one and it is not so already.

@@ -1,5 +1,5 @@
 // Package volume makes a pod's volumes on its machine and says where containers find them: emptyDir, configMap, secret,
-// downwardAPI, projected, hostPath, image, and persistent ones that are directories of this machine. It mounts nothing remote. Its invariant: everything
+// downwardAPI, projected, hostPath, image, persistent ones that are directories of this machine, and those of CSI drivers. Its invariant: everything
 // it made lies below one directory a pod, and Teardown leaves nothing of it, and touches nothing else. Of persistent volumes that is a link.
 package volume
 
@@ -43,6 +43,7 @@ type Config struct {
 	Tokens      Tokens
 	Local       Local
 	Images      Images
+	CSI         CSI // nil: there are no drivers
 	Allocatable func() corev1.ResourceList
 	Log         *slog.Logger
 }
@@ -80,6 +81,8 @@ func (v *Volumes) setup(ctx context.Context, p *corev1.Pod, vol *corev1.Volume) 
 		return emptyDir(dir, vol.EmptyDir, group(p))
 	case claimName(p, vol) != "":
 		return v.persistent(ctx, p, vol, dir)
+	case vol.CSI != nil:
+		return v.inline(ctx, p, vol, dir)
 	case vol.Image != nil:
 		return v.image(ctx, p, vol)
 	case isPayload(vol):
@@ -182,9 +185,9 @@ func (v *Volumes) Mounts(p *corev1.Pod, c *corev1.Container, lookup func(string)
 		if vol.Image != nil {
 			host = filepath.Join(v.imagesDir(p.UID), m.Name)
 		}
-		if claimName(p, vol) != "" {
+		if claimName(p, vol) != "" || vol.CSI != nil {
 			var err error
-			if host, err = os.Readlink(host); err != nil {
+			if host, err = leads(host); err != nil {
 				return nil, fmt.Errorf("volume %q: %w", m.Name, err)
 			}
 		}
@@ -254,6 +257,11 @@ func (v *Volumes) Teardown(ctx context.Context, uid types.UID) error {
 	}
 	if err := v.releaseImages(ctx, uid); err != nil {
 		return err
+	}
+	if v.cfg.CSI != nil {
+		if err := v.cfg.CSI.Unmount(ctx, uid); err != nil {
+			return err
+		}
 	}
 	for _, name := range []string{"subpaths", "images", "volumes"} {
 		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
