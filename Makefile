@@ -19,7 +19,7 @@ deps: ## install the Debian packages that are missing (needs root)
 images: ## build the example images, without any registry
 	$(GO) run ./examples/images -out build/images
 
-servers: ## build images of PostgreSQL, MariaDB, nginx, memcached and Prometheus from Debian's packages
+servers: ## build what the tests run: images of PostgreSQL, MariaDB, nginx, memcached and Prometheus from Debian's packages, and a CSI driver
 	$(GO) run ./examples/images -servers -out build/images
 
 demo: deps build images ## start three peers in the lab, run the guestbook, sign it and read it back

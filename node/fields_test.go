@@ -64,7 +64,7 @@ func treatments() map[string]treatment {
 		"volumes.persistentVolumeClaim":                 inVolume("TestAPersistentVolumeOutlivesItsPods"),
 		"volumes.ephemeral":                             by("internal/e2e.TestDataOutlivesPodsAndMachines"),
 		"volumes.image":                                 by("node/runtime/containerd.TestAnImageIsMounted", "node.TestAVolumeMayBeAnImage"),
-		"volumes.csi":                                   remoteVolume(),
+		"volumes.csi":                                   by("node.TestADriverIsToldOfThePod", "node/csi.TestAVolumeIsStagedOnceForAllItsPods"),
 		"volumes.projected.sources.clusterTrustBundle":  refused("trust bundles are not supported, as the pod's event says"),
 		"volumes.projected.sources.podCertificate":      refused("certificates of pods are not supported, as the pod's event says"),
 		"volumes.projected.sources.serviceAccountToken": inVolume("TestATokenIsRenewedAndKeptWhenThereIsNoNewOne"),

@@ -22,6 +22,7 @@ type image struct {
 	ref    string
 	config v1.Config
 	source string // Go package, built static and put at /app
+	module string // directory of the module that names the package as a tool; empty: this one
 	debian debian
 	links  []string          // names of busybox, in /bin
 	files  map[string]string // what else is in it
@@ -57,7 +58,7 @@ func images() []image {
 
 func main() {
 	out := flag.String("out", "build/images", "directory to write the archives to")
-	more := flag.Bool("servers", false, "build PostgreSQL, MariaDB, nginx, memcached and Prometheus, each with its client, instead")
+	more := flag.Bool("servers", false, "build what the tests run instead: PostgreSQL, MariaDB, nginx, memcached and Prometheus, each with its client, and a CSI driver")
 	flag.Parse()
 	list := images()
 	if *more {
@@ -96,7 +97,7 @@ func build(ctx context.Context, img image, path string) error {
 	}
 	defer os.RemoveAll(root)
 	if img.source != "" {
-		err = goBinary(ctx, img.source, filepath.Join(root, "app"))
+		err = goBinary(ctx, img.module, img.source, filepath.Join(root, "app"))
 	} else {
 		err = fromDebian(ctx, root, img.debian)
 	}
@@ -139,8 +140,9 @@ func build(ctx context.Context, img image, path string) error {
 	return os.Rename(tmp, path)
 }
 
-func goBinary(ctx context.Context, pkg, out string) error {
+func goBinary(ctx context.Context, module, pkg, out string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, pkg)
+	cmd.Dir = module
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	cmd.Stderr = os.Stderr
 	return cmd.Run()

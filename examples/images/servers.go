@@ -19,8 +19,9 @@ func user(name string) map[string]string {
 	}
 }
 
-// servers are what people run, as Debian packages them, each with the client that its authors load it with.
+// servers are what people run, as Debian packages them, each with the client that its authors load it with; and a CSI driver with what Kubernetes has beside one.
 func servers() []image {
+	app := v1.Config{Entrypoint: []string{"/app"}}
 	return []image{
 		{
 			file: "postgres.tar", ref: "shoal.local/postgres:15",
@@ -73,5 +74,8 @@ func servers() []image {
 			config: v1.Config{Entrypoint: []string{"prometheus"}, WorkingDir: "/data", User: "10001:10001", Env: []string{"PATH=/usr/bin:/bin"}},
 			debian: debian{packages: []string{"prometheus"}, keep: []string{"/usr/bin/prometheus", "/usr/bin/promtool"}},
 		},
+		{file: "csi.tar", ref: "shoal.local/csi:1", config: app, source: "./internal/e2e/csi"},
+		{file: "csi-provisioner.tar", ref: "shoal.local/csi-provisioner:6", config: app, module: ".ci/csi", source: "github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner"},
+		{file: "csi-attacher.tar", ref: "shoal.local/csi-attacher:4", config: app, module: ".ci/csi", source: "github.com/kubernetes-csi/external-attacher/v4/cmd/csi-attacher"},
 	}
 }
