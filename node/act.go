@@ -82,7 +82,8 @@ func (w *worker) startSandbox(ctx context.Context, p *corev1.Pod) error {
 	if err != nil {
 		return err
 	}
-	w.mem.cgroup = &c.Resources
+	size := podResources(p)
+	w.mem.cgroup = &size
 	sb, err := w.n.cfg.Runtime.StartSandbox(ctx, c)
 	if err != nil {
 		return fmt.Errorf("start sandbox of %s/%s: %w", p.Namespace, p.Name, err)

@@ -66,6 +66,9 @@ type Config struct {
 	Thresholds pressure.Thresholds
 	// Levels returns how much the machine has left; dir is on its pods' disk. Nil asks the kernel.
 	Levels func(dir string) map[pressure.Resource]pressure.Level
+	// Handler is the one RuntimeClass handler that this machine has; runc when empty.
+	Handler string
+	PodPIDs int64 // how many processes a pod may have; zero: any number
 	// CSI are the machine's CSI drivers; nil: there are none.
 	CSI CSI
 	// Manifests say which static pods there are; nil: there are none.
@@ -119,6 +122,9 @@ func New(c Config) *Node {
 	}
 	if c.DNS.Domain == "" {
 		c.DNS.Domain = "cluster.local"
+	}
+	if c.Handler == "" {
+		c.Handler = "runc"
 	}
 	if c.Levels == nil {
 		c.Levels = levels

@@ -49,9 +49,6 @@ func confines(a *corev1.AppArmorProfile) bool {
 	return a != nil && a.Type != corev1.AppArmorProfileTypeUnconfined
 }
 
-// ownHandler is the name of the one way in which containers are run here.
-const ownHandler = "runc"
-
 // handles makes sure that a pod's RuntimeClass is one that this machine has.
 func (n *Node) handles(ctx context.Context, p *corev1.Pod) error {
 	name := p.Spec.RuntimeClassName
@@ -69,8 +66,8 @@ func (n *Node) handles(ctx context.Context, p *corev1.Pod) error {
 	if !ok {
 		return fmt.Errorf("read RuntimeClass %q: answer is a %T", *name, o)
 	}
-	if class.Handler != ownHandler {
-		return fmt.Errorf("spec.runtimeClassName: no runtime for %q is configured, only %s", class.Handler, ownHandler)
+	if class.Handler != n.cfg.Handler {
+		return fmt.Errorf("spec.runtimeClassName: no runtime for %q is configured, only %s", class.Handler, n.cfg.Handler)
 	}
 	return nil
 }

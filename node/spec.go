@@ -22,6 +22,7 @@ func (n *Node) sandboxConfig(p *corev1.Pod) (runtime.SandboxConfig, error) {
 		HostNetwork: p.Spec.HostNetwork, HostIPC: p.Spec.HostIPC, HostPID: p.Spec.HostPID, SharePID: sharesPID(p),
 		Resources: podResources(p),
 	}
+	c.Resources.PidsLimit = n.cfg.PodPIDs
 	if p.Spec.HostNetwork {
 		c.Hostname = n.cfg.Machine.Name
 	} else if p.Spec.SetHostnameAsFQDN != nil && *p.Spec.SetHostnameAsFQDN && p.Spec.Subdomain != "" {

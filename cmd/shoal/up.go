@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"strings"
 
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -36,6 +37,9 @@ func (c upCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	cfg, err := c.load(g)
 	if err != nil {
 		return err
+	}
+	if _, err := exec.LookPath(cfg.Runtime.OCIRuntime); err != nil {
+		return fmt.Errorf("runtime.oci_runtime names a program that is not here: %w", err)
 	}
 	self, err := os.Executable()
 	if err != nil {

@@ -142,6 +142,12 @@ func (k *checker) runtime(r *Runtime) {
 	}
 	k.absolute("runtime.cgroup_parent", r.CgroupParent)
 	k.absolute("runtime.kubelet_dir", r.KubeletDir)
+	if name := r.OCIRuntime; name == "" || strings.Contains(name, "/") && !filepath.IsAbs(name) {
+		k.fail("runtime.oci_runtime", "is %q; write runc, crun, or the absolute path of one of their like", name)
+	}
+	if r.PodPIDs < 0 || r.PodPIDs > 0 && r.PodPIDs < 16 {
+		k.fail("runtime.pod_pids", "is %d; no pod could start with so few: use 16 or more, or 0 for any number", r.PodPIDs)
+	}
 	if r.StaticPods != "" {
 		k.absolute("runtime.static_pods", r.StaticPods)
 	}

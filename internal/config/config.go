@@ -71,6 +71,8 @@ type Network struct {
 type Runtime struct {
 	Socket             string              `toml:"socket"` // empty: the keeper runs its own containerd
 	CgroupParent       string              `toml:"cgroup_parent"`
+	OCIRuntime         string              `toml:"oci_runtime"` // the program that makes containers: runc, crun, or a path
+	PodPIDs            int64               `toml:"pod_pids"`    // how many processes and threads a pod may have; zero: any number
 	StaticPods         string              `toml:"static_pods"` // empty: static-pods below data_dir
 	KubeletDir         string              `toml:"kubelet_dir"` // where CSI drivers look for a kubelet
 	InsecureRegistries []string            `toml:"insecure_registries"`
@@ -129,7 +131,7 @@ func Default() *Config {
 			PodCIDR: "10.244.0.0/15", ServiceCIDR: "10.43.0.0/16", NodePrefix: 24, Domain: "cluster.local",
 		},
 		Eviction: Eviction{Memory: "100Mi", Disk: "10%", Inodes: "5%", PIDs: "5%"},
-		Runtime:  Runtime{CgroupParent: "/shoal", KubeletDir: "/var/lib/kubelet", InsecureRegistries: []string{}, Mirrors: map[string][]string{}},
+		Runtime:  Runtime{CgroupParent: "/shoal", OCIRuntime: "runc", PodPIDs: 4096, KubeletDir: "/var/lib/kubelet", InsecureRegistries: []string{}, Mirrors: map[string][]string{}},
 		Timeouts: Timeouts{EvictionGrace: 3 * time.Second, AgentGrace: 5 * time.Minute},
 		Master:   Master{Without: []string{}},
 		Backup:   Backup{Directory: "/var/backups/shoal", Keep: 14, Recipients: []string{}},

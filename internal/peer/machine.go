@@ -64,7 +64,8 @@ func newMachine(ctx context.Context, p *Peer) (*machine, error) {
 		keeper: k,
 		images: sources,
 		runtime: containerd.New(containerd.Config{
-			Socket: k.Socket(), RunDir: p.cfg.RunDir, CgroupParent: p.cfg.Runtime.CgroupParent, Sources: sources, Keeper: k, Log: p.log,
+			Socket: k.Socket(), RunDir: p.cfg.RunDir, CgroupParent: p.cfg.Runtime.CgroupParent, OCIRuntime: p.cfg.Runtime.OCIRuntime, Sources: sources,
+			Keeper: k, Log: p.log,
 		}),
 		network: network.New(network.Config{Node: p.cfg.Name, Client: c, ServiceCIDR: services, Log: p.log}),
 		source:  source.New(source.Config{Client: c, Log: p.log}),
@@ -83,6 +84,7 @@ func newMachine(ctx context.Context, p *Peer) (*machine, error) {
 		DNS:        node.DNS{Servers: []string{first.String(), second.String()}, Domain: p.cfg.Network.Domain},
 		Authorizer: podAuthority{p.authority}, Now: p.now, Log: p.log, Metrics: p.loops, Withdrawn: m.proxy.Withdrawn,
 		Thresholds: thresholds(&p.cfg.Eviction), HostPorts: m.openHostPorts, Manifests: m.manifests, CSI: m.csi,
+		Handler: filepath.Base(p.cfg.Runtime.OCIRuntime), PodPIDs: p.cfg.Runtime.PodPIDs,
 	})
 	m.dns = dns.New(dns.Config{
 		Source: m.source, Domain: p.cfg.Network.Domain, Reverse: []netip.Prefix{pods, services}, Not: []netip.Addr{first, second},

@@ -47,6 +47,7 @@ type Config struct {
 	Namespace    string          // containerd's; "" is "shoal"
 	RunDir       string          // volatile; pods are below it
 	CgroupParent string          // where pods' cgroups are made; "" is "/shoal"
+	OCIRuntime   string          // program that makes containers; "" is runc
 	Snapshotter  string          // "" is overlayfs where it works, else native
 	Sources      *images.Sources // nil: registries over TLS, and those at loopback without
 	Keeper       Keeper

@@ -1,6 +1,7 @@
 package containerd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -179,8 +180,8 @@ func (r *Runtime) create(ctx context.Context, x *record, spec any) error {
 	if err != nil {
 		return err
 	}
-	// runc's own state is keyed by container id: keep it apart from other runtimes on the machine.
-	o, err := typeurl.MarshalAny(&options.Options{Root: filepath.Join(r.config.RunDir, "runc")})
+	// The program's own state is keyed by container id: keep it apart from other runtimes on the machine.
+	o, err := typeurl.MarshalAny(&options.Options{BinaryName: r.config.OCIRuntime, Root: filepath.Join(r.config.RunDir, filepath.Base(cmp.Or(r.config.OCIRuntime, "runc")))})
 	if err != nil {
 		return err
 	}
