@@ -44,10 +44,14 @@ func TestResizeMayChangeWhatIsAskedForAndNothingElse(t *testing.T) {
 		"more than the limit": {small, func(p *corev1.Pod) { p.Spec.Containers[0].Resources = asks("3", "1Gi", "2", "2Gi") }, []string{"spec.containers[0].resources.requests"}},
 		"another class":       {small, func(p *corev1.Pod) { p.Spec.Containers[0].Resources = asks("2", "2Gi", "2", "2Gi") }, []string{"spec"}},
 		"out of nothing":      {asking(asks()), func(p *corev1.Pod) { p.Spec.Containers[0].Resources = asks("1") }, []string{"spec"}},
-		"one asks no more": {asking(asks("1"), asks("1")), func(p *corev1.Pod) { p.Spec.Containers[0].Resources = asks() },
-			[]string{"spec.containers[0].resources.requests"}},
-		"one is limited no more": {asking(asks("1", "", "2"), asks("1")), func(p *corev1.Pod) { p.Spec.Containers[0].Resources = asks("1") },
-			[]string{"spec.containers[0].resources.limits"}},
+		"one asks no more": {
+			asking(asks("1"), asks("1")), func(p *corev1.Pod) { p.Spec.Containers[0].Resources = asks() },
+			[]string{"spec.containers[0].resources.requests"},
+		},
+		"one is limited no more": {
+			asking(asks("1", "", "2"), asks("1")), func(p *corev1.Pod) { p.Spec.Containers[0].Resources = asks("1") },
+			[]string{"spec.containers[0].resources.limits"},
+		},
 		"disk": {small, func(p *corev1.Pod) {
 			p.Spec.Containers[0].Resources.Requests[corev1.ResourceEphemeralStorage] = resource.MustParse("1Gi")
 		}, []string{"spec"}},

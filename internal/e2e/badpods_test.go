@@ -40,8 +40,10 @@ func badPods() []aBadPod {
 		{name: "other-arch", container: `image: "bad.local/otherarch:1", imagePullPolicy: Never`, says: []string{"ErrImageNeverPull"}},
 		{name: "no-command", container: `image: "shoal.local/busybox:1", command: [/nowhere]`, says: []string{"StartError", "/nowhere", "no such file or directory"}},
 		{name: "no-directory", container: sh("sleep 9999", ", workingDir: /bin/busybox"), says: []string{"StartError", "/bin/busybox"}},
-		{name: "no-mount", container: sh("sleep 9999", ", volumeMounts: [{name: v, mountPath: /v}]"), pod: "volumes: [{name: v, hostPath: {path: /nowhere, type: Directory}}]",
-			says: []string{"FailedMount", "/nowhere"}},
+		{
+			name: "no-mount", container: sh("sleep 9999", ", volumeMounts: [{name: v, mountPath: /v}]"), pod: "volumes: [{name: v, hostPath: {path: /nowhere, type: Directory}}]",
+			says: []string{"FailedMount", "/nowhere"},
+		},
 		{name: "no-user", container: `image: "bad.local/nouser:1"`, says: []string{"CreateContainerError", "nobody-here"}},
 		{name: "no-map", container: sh("sleep 9999", ", envFrom: [{configMapRef: {name: nowhere}}]"), says: []string{"CreateContainerConfigError", `"nowhere"`}},
 		{name: "port-clash", container: sh("sleep 9999", ", ports: [{containerPort: 80, hostPort: 8099}]"), says: []string{"NodePorts"}},

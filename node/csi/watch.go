@@ -59,7 +59,7 @@ func (d *Drivers) watch(ctx context.Context, g *errgroup.Group, retry *client.Ba
 	if err != nil {
 		return err
 	}
-	defer w.Close()
+	defer func() { _ = w.Close() }()
 	if err := w.Add(d.registry()); err != nil {
 		return err
 	}

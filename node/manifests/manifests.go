@@ -108,7 +108,7 @@ func (d *Directory) watch(ctx context.Context, retry *client.Backoff) error {
 	if err != nil {
 		return err
 	}
-	defer w.Close()
+	defer func() { _ = w.Close() }()
 	if err := w.Add(d.path); err != nil {
 		return err
 	}
