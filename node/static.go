@@ -60,10 +60,11 @@ func newStatic(n *Node) *static {
 	return &static{n: n, poke: make(chan struct{}, 1), files: map[string]manifest{}}
 }
 
+// staticUID begins the UIDs of static pods. The API gives no such UIDs, whatever people write into their pods.
+const staticUID = "static-"
+
 // isStatic reports whether a pod is run because a file says so; its mirror is none.
-func isStatic(p *corev1.Pod) bool {
-	return p.Annotations[annotationSource] == sourceFile && p.Annotations[corev1.MirrorPodAnnotationKey] == ""
-}
+func isStatic(p *corev1.Pod) bool { return strings.HasPrefix(string(p.UID), staticUID) }
 
 // mirrored is the UID of the pod that p is a mirror of, empty when it is none.
 func mirrored(p *corev1.Pod) types.UID {
@@ -117,16 +118,15 @@ func (s *static) load() (changed <-chan struct{}) {
 	}
 	files, changed, err := s.n.cfg.Manifests.Files()
 	if err != nil {
-		s.n.log.Warn("static pods not read", "err", err)
-		return changed
+		s.n.log.Warn("not all static pods could be read", "err", err)
 	}
-	s.use(files)
+	s.use(files, err == nil)
 	s.employ()
 	return changed
 }
 
-// use makes these the files.
-func (s *static) use(files map[string][]byte) {
+// use makes these the files. When they are not all of them, those that are missing are what they were.
+func (s *static) use(files map[string][]byte, all bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := map[string]manifest{}
@@ -151,6 +151,11 @@ func (s *static) use(files map[string][]byte) {
 			}
 		}
 		now[name] = m
+	}
+	for name, m := range s.files {
+		if _, read := files[name]; !read && !all {
+			now[name] = m
+		}
 	}
 	for _, m := range s.files {
 		if m.pod != nil && !holdsPod(now, m.pod.UID) {
@@ -208,7 +213,7 @@ func (n *Node) parseStatic(file string, content []byte) (*corev1.Pod, error) {
 		return nil, errors.New("metadata.name: the pod needs one")
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%s", n.cfg.Machine.Name, file, content))
-	uid := hex.EncodeToString(sum[:16])
+	uid := staticUID + hex.EncodeToString(sum[:16])
 	p.UID, p.Name, p.Namespace = types.UID(uid), p.Name+"-"+n.cfg.Machine.Name, cmp.Or(p.Namespace, metav1.NamespaceDefault)
 	p.ResourceVersion, p.Status, p.Spec.NodeName, p.Generation = "", corev1.PodStatus{}, n.cfg.Machine.Name, 1
 	if p.Annotations == nil {

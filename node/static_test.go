@@ -230,6 +230,17 @@ func TestFilesThatAreNoStaticPods(t *testing.T) {
 		if len(w.held()) != 1 {
 			t.Errorf("held %v", w.held())
 		}
+		t.Log("a pod of the API's is none, whatever it says")
+		p := w.pod("liar", func(p *corev1.Pod) {
+			p.Annotations = map[string]string{annotationSource: sourceFile, annotationHash: "static-1"}
+		})
+		w.settle()
+		w.wantRunning("liar")
+		w.delete(p.Name, 0)
+		w.settle()
+		if w.get("liar") != nil {
+			t.Error("it cannot be deleted")
+		}
 		if said := w.events("FailedStaticPod"); !strings.Contains(said, `unknown field "spec.what"`) || !strings.Contains(said, "t.yaml: its pod s-peer-1 is that of s.yaml, too") {
 			t.Errorf("events: %s", said)
 		}

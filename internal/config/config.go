@@ -72,7 +72,7 @@ type Runtime struct {
 	Socket             string              `toml:"socket"` // empty: the keeper runs its own containerd
 	CgroupParent       string              `toml:"cgroup_parent"`
 	OCIRuntime         string              `toml:"oci_runtime"` // the program that makes containers: runc, crun, or a path
-	PodPIDs            int64               `toml:"pod_pids"`    // how many processes and threads a pod may have; zero: any number
+	PodPIDs            int                 `toml:"pod_pids"`    // how many processes and threads a pod may have; zero: any number
 	StaticPods         string              `toml:"static_pods"` // empty: static-pods below data_dir
 	KubeletDir         string              `toml:"kubelet_dir"` // where CSI drivers look for a kubelet
 	InsecureRegistries []string            `toml:"insecure_registries"`

@@ -84,7 +84,7 @@ func newMachine(ctx context.Context, p *Peer) (*machine, error) {
 		DNS:        node.DNS{Servers: []string{first.String(), second.String()}, Domain: p.cfg.Network.Domain},
 		Authorizer: podAuthority{p.authority}, Now: p.now, Log: p.log, Metrics: p.loops, Withdrawn: m.proxy.Withdrawn,
 		Thresholds: thresholds(&p.cfg.Eviction), HostPorts: m.openHostPorts, Manifests: m.manifests, CSI: m.csi,
-		Handler: filepath.Base(p.cfg.Runtime.OCIRuntime), PodPIDs: p.cfg.Runtime.PodPIDs,
+		Handler: filepath.Base(p.cfg.Runtime.OCIRuntime), PodPIDs: int64(p.cfg.Runtime.PodPIDs),
 	})
 	m.dns = dns.New(dns.Config{
 		Source: m.source, Domain: p.cfg.Network.Domain, Reverse: []netip.Prefix{pods, services}, Not: []netip.Addr{first, second},

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -139,11 +140,14 @@ func (d *Drivers) meet(ctx context.Context, s socket) (*driver, error) {
 	return x, nil
 }
 
+// driverName is the form of a driver's name (CSI's GetPluginInfo): it is part of paths.
+var driverName = regexp.MustCompile(`^[a-zA-Z0-9]([-a-zA-Z0-9_.]{0,61}[a-zA-Z0-9])?$`)
+
 // interview asks a driver what it knows of this machine.
 func interview(ctx context.Context, info *registration.PluginInfo) (*driver, error) {
 	ours := func(v string) bool { return v == "1" || strings.HasPrefix(v, "1.") || strings.HasPrefix(v, "v1.") }
 	switch {
-	case info.Name == "" || strings.ContainsAny(info.Name, "/\x00"):
+	case !driverName.MatchString(info.Name):
 		return nil, fmt.Errorf("the driver's name %q is none", info.Name)
 	case !slices.ContainsFunc(info.SupportedVersions, ours):
 		return nil, fmt.Errorf("driver %s speaks CSI %v, not 1.x", info.Name, info.SupportedVersions)
