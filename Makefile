@@ -65,7 +65,7 @@ pods: build images ## what pods of one machine cost: POD_RUNS (20) starts beside
 	@./.ci/tools dockerd
 	SHOAL_PODS=$(POD_RUNS) $(GO) test -tags e2e -count=1 -timeout 1h -v -run '^TestPodsOfOneMachine$$' ./internal/e2e/ | tee build/pods.log | grep -aE 'FIGURES|^(---|ok|FAIL|PASS)'
 
-chaos: build images ## for CHAOS_TIME (10m): histories of calls under faults, a fifth of it in one process and six tenths through the API, workloads that must converge, and a machine whose innards die; from the seed CHAOS_SEED (1) on; all that is said is in build/chaos.log (needs root)
+chaos: build images ## for CHAOS_TIME (10m): histories of calls under faults, a fifth of it in one process and half of it through the API, workloads that must converge, and for a sixth a machine whose innards die; from the seed CHAOS_SEED (1) on; all that is said is in build/chaos.log (needs root)
 	@mkdir -p build
 	CHAOS_TIME=$${CHAOS_TIME:-10m} $(GO) test -count=1 -timeout 0 -v -run '^TestHistoriesAreLinearizable$$' ./consensus/ | tee build/chaos.log | grep -vE 'level=|=== RUN|--- PASS: .*/'
 	CHAOS_TIME=$${CHAOS_TIME:-10m} $(GO) test -count=1 -timeout 0 -v -run '^(TestWorkloadsConverge|TestDataStaysWhereItIs)$$' ./internal/testcluster/ | tee -a build/chaos.log | grep -vE 'level=|=== RUN|--- PASS: .*/|moments'

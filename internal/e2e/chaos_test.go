@@ -25,7 +25,7 @@ import (
 // what the watchers saw, and the peers' whole states; and containers on machines that kept their power and their link must be the same as before.
 // CHAOS_TIME makes it go on for so long, from the seed CHAOS_SEED on.
 func TestHistoriesThroughTheAPI(t *testing.T) {
-	seed, span := linear.Chaos(t, 0.6)
+	seed, span := linear.Chaos(t, 0.52)
 	c := startLab(t, 3)
 	apply(t, web(6))
 	for began := time.Now(); ; seed++ {

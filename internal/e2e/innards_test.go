@@ -91,7 +91,7 @@ func whole(t *testing.T, p lab.Peer) map[string]int {
 // shims, pauses and containers. CHAOS_TIME and CHAOS_SEED as for the histories. Afterwards every pod serves, and when they are deleted nothing of them is left.
 func TestTheInnardsOfAMachineDie(t *testing.T) {
 	const many, name = 60, "peer-2"
-	seed, span := linear.Chaos(t, 0.1)
+	seed, span := linear.Chaos(t, 0.17)
 	rng := rand.New(rand.NewSource(seed))
 	c := startLab(t, 3)
 	apply(t, strings.Replace(web(3), "    spec:\n", "    spec:\n      nodeSelector: {kubernetes.io/hostname: "+name+"}\n", 1))
