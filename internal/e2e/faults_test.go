@@ -260,9 +260,18 @@ func startWriting(t *testing.T, write func(ctx context.Context, name string) err
 	return w
 }
 
-// outage waits for a write that began after at to be acknowledged, and returns the longest time around at in which no
-// write was.
+// outage returns how long no write was acknowledged around a fault, which must be over within limit.
 func (w *writer) outage(t *testing.T, at time.Time, limit time.Duration) time.Duration {
+	t.Helper()
+	d, over := w.silence(t, at, limit)
+	if !over {
+		t.Errorf("no write was acknowledged within %v", limit)
+	}
+	return d
+}
+
+// silence returns how long no write was acknowledged around a moment: limit, and false, when it is not over within that.
+func (w *writer) silence(t *testing.T, at time.Time, limit time.Duration) (d time.Duration, over bool) {
 	t.Helper()
 	deadline := time.After(limit)
 	for {
@@ -272,19 +281,17 @@ func (w *writer) outage(t *testing.T, at time.Time, limit time.Duration) time.Du
 			if last == 0 {
 				t.Error("no write was acknowledged before the fault: its cost is not known")
 			}
-			var longest time.Duration
 			for i := 1; i <= last; i++ {
-				longest = max(longest, w.times[i].Sub(w.times[i-1]))
+				d = max(d, w.times[i].Sub(w.times[i-1]))
 			}
 			w.mu.Unlock()
-			return longest
+			return d, true
 		}
 		w.mu.Unlock()
 		select {
 		case <-w.wake:
 		case <-deadline:
-			t.Errorf("no write was acknowledged within %v", limit)
-			return limit
+			return limit, false
 		}
 	}
 }

@@ -24,7 +24,14 @@ type CSI interface {
 // driven mounts a volume of a CSI driver.
 func (v *Volumes) driven(ctx context.Context, p *corev1.Pod, vol *corev1.Volume, pv *corev1.PersistentVolume) (at string, group bool, err error) {
 	if v.cfg.CSI == nil {
-		return "", false, errors.New("CSI drivers are not supported here")
+		driver := ""
+		if vol.CSI != nil {
+			driver = vol.CSI.Driver
+		}
+		if pv != nil {
+			driver = pv.Spec.CSI.Driver
+		}
+		return "", false, fmt.Errorf("CSI driver %q is not on this machine", driver)
 	}
 	return v.cfg.CSI.Mount(ctx, p, vol, pv)
 }
