@@ -111,6 +111,10 @@ func TestAVolumeMayBeAnImage(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(dir, "models_small")); err != nil || w.runtime.Mounted() != 1 {
 			t.Errorf("%d images are mounted: %v", w.runtime.Mounted(), err)
 		}
+		mounts, err := w.node.volumes.Mounts(p, &p.Spec.Containers[0], nil)
+		if err != nil || len(mounts) != 1 || !mounts[0].ReadOnly || !mounts[0].Inert || mounts[0].HostPath != dir {
+			t.Errorf("mounts %+v, %v", mounts, err)
+		}
 		w.delete("a", 0)
 		w.settle()
 		w.wantNothing()

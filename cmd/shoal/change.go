@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -41,13 +42,14 @@ func (c deleteCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	var errs []error
 	var gone []object
 	for _, o := range doomed {
-		err := c.one(ctx, conn, o)
+		uid, err := c.one(ctx, conn, o)
 		switch {
 		case apierrors.IsNotFound(err) && c.IgnoreNotFound:
 		case err != nil:
 			errs = append(errs, err)
 		default:
 			fmt.Fprintf(std.out, "%s %q deleted\n", strings.ToLower(o.kind.Kind), o.name)
+			o.uid = uid // another one may have its name before its turn to be waited for comes
 			gone = append(gone, o)
 		}
 	}
@@ -72,7 +74,7 @@ func (c *conn) untilGone(ctx context.Context, std streams, o object) error {
 	case <-time.After(deletionPatience):
 	}
 	var is metav1.PartialObjectMetadata
-	if err := c.json(ctx, request{method: "GET", path: path(o.kind, o.namespace, o.name)}, &is); err == nil && len(is.Finalizers) > 0 {
+	if err := c.json(ctx, request{method: "GET", path: path(o.kind, o.namespace, o.name)}, &is); err == nil && len(is.Finalizers) > 0 && (o.uid == "" || o.uid == is.UID) {
 		why := ""
 		if slices.Contains(is.Finalizers, api.FinalizerClaim) {
 			why = ", which means that a pod uses it"
@@ -112,7 +114,8 @@ func (c deleteCmd) find(ctx context.Context, g *Globals, conn *conn, std streams
 	return c.objects(ctx, g, conn, std)
 }
 
-func (c deleteCmd) one(ctx context.Context, conn *conn, o object) error {
+// one deletes an object and returns which one it was.
+func (c deleteCmd) one(ctx context.Context, conn *conn, o object) (types.UID, error) {
 	policy := map[string]metav1.DeletionPropagation{
 		"background": metav1.DeletePropagationBackground, "foreground": metav1.DeletePropagationForeground, "orphan": metav1.DeletePropagationOrphan,
 	}[c.Cascade]
@@ -132,10 +135,14 @@ func (c deleteCmd) one(ctx context.Context, conn *conn, o object) error {
 	}
 	body, err := json.Marshal(opts)
 	if err != nil {
-		return err
+		return "", err
 	}
-	var out json.RawMessage
-	return conn.json(ctx, request{method: "DELETE", path: path(o.kind, o.namespace, o.name), ctype: "application/json", body: body}, &out)
+	var out struct { // the object, or a Status that names it
+		metav1.ObjectMeta `json:"metadata"`
+		Details           metav1.StatusDetails `json:"details"`
+	}
+	err = conn.json(ctx, request{method: "DELETE", path: path(o.kind, o.namespace, o.name), ctype: "application/json", body: body}, &out)
+	return cmp.Or(out.UID, out.Details.UID), err
 }
 
 type scaleCmd struct {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -66,5 +67,25 @@ func TestDeleteSaysWhatItWaitsFor(t *testing.T) {
 	out, stderr, code := cli(t, "", append(at, "delete", "pvc", "data")...)
 	if code != 0 || !strings.Contains(out, `"data" deleted`) || !strings.Contains(stderr, "its finalizers are kubernetes.io/pvc-protection, which means that a pod uses it") {
 		t.Errorf("code %d\n%s%s", code, out, stderr)
+	}
+}
+
+// The second of two pods has been replaced by the time that the first one is gone: it is not the new one that is waited for.
+func TestDeleteWaitsForWhatItDeleted(t *testing.T) {
+	for what, answer := range map[string]string{"the object": `{"metadata":{"name":"a","uid":"old"}}`, "a status": `{"kind":"Status","status":"Success","details":{"name":"a","uid":"old"}}`} {
+		at := server(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			switch {
+			case r.URL.Query().Get("watch") != "":
+				t.Errorf("%s: somebody waits for another pod's end", what)
+			case r.Method == http.MethodDelete:
+				_, _ = io.WriteString(w, answer)
+			default:
+				_, _ = io.WriteString(w, `{"metadata":{"name":"a","uid":"new","resourceVersion":"7","finalizers":["x/y"]}}`)
+			}
+		})
+		if out, stderr, code := cli(t, "", append(at, "delete", "pod", "a")...); code != 0 || !strings.Contains(out, `"a" deleted`) {
+			t.Errorf("%s: code %d\n%s%s", what, code, out, stderr)
+		}
 	}
 }

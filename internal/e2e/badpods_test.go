@@ -6,11 +6,12 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"debug/elf"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	goruntime "runtime"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +30,7 @@ import (
 type aBadPod struct {
 	name, container, pod string // what its container and the pod are besides
 	says                 []string
+	logs                 string // what its log says
 }
 
 func badPods() []aBadPod {
@@ -37,14 +39,14 @@ func badPods() []aBadPod {
 	return []aBadPod{
 		{name: "no-image", container: `image: "nowhere.invalid/app:1"`, says: []string{"ErrImagePull", "nowhere.invalid"}},
 		{name: "bad-name", container: `image: "Not An Image"`, says: []string{"InvalidImageName"}},
-		{name: "other-arch", container: `image: "bad.local/otherarch:1", imagePullPolicy: Never`, says: []string{"ErrImageNeverPull"}},
+		{name: "other-arch", container: `image: "bad.local/otherarch:1"`, says: []string{"Error"}, logs: "exec format error"},
 		{name: "no-command", container: `image: "shoal.local/busybox:1", command: [/nowhere]`, says: []string{"StartError", "/nowhere", "no such file or directory"}},
 		{name: "no-directory", container: sh("sleep 9999", ", workingDir: /bin/busybox"), says: []string{"StartError", "/bin/busybox"}},
 		{
 			name: "no-mount", container: sh("sleep 9999", ", volumeMounts: [{name: v, mountPath: /v}]"), pod: "volumes: [{name: v, hostPath: {path: /nowhere, type: Directory}}]",
 			says: []string{"FailedMount", "/nowhere"},
 		},
-		{name: "no-user", container: `image: "bad.local/nouser:1"`, says: []string{"CreateContainerError", "nobody-here"}},
+		{name: "no-user", container: `image: "bad.local/nouser:1"`, says: []string{"CreateContainerConfigError", "nobody-here"}},
 		{name: "no-map", container: sh("sleep 9999", ", envFrom: [{configMapRef: {name: nowhere}}]"), says: []string{"CreateContainerConfigError", `"nowhere"`}},
 		{name: "port-clash", container: sh("sleep 9999", ", ports: [{containerPort: 80, hostPort: 8099}]"), says: []string{"NodePorts"}},
 		{name: "no-memory", container: sh("sleep 9999", `, resources: {limits: {memory: "4096"}}`), says: []string{"memory"}},
@@ -69,7 +71,7 @@ func TestBadPodsDisturbNobody(t *testing.T) {
 	running(t, c.api, "web", 1, 30*time.Second)
 	apply(t, aBadPod{name: "has-port", container: `image: "shoal.local/busybox:1", command: [sleep, "9999"], ports: [{containerPort: 80, hostPort: 8099}]`}.manifest())
 	running(t, c.api, "has-port", 1, 30*time.Second)
-	startAsking(t, "asker", "peer-1", 60*time.Second)
+	startAsking(t, "asker", "peer-1", 25*time.Second)
 	before := whole(t, labPeers(t)[0])
 
 	t.Run("what cannot run says why", func(t *testing.T) {
@@ -80,11 +82,16 @@ func TestBadPodsDisturbNobody(t *testing.T) {
 		apply(t, all.String())
 		for _, b := range badPods() {
 			var said string
-			took := within(t, 40*time.Second, b.name+" says why", func(ctx context.Context) error {
+			took := within(t, 20*time.Second, b.name+" says why", func(ctx context.Context) error {
 				said = everythingSaid(ctx, c, b.name)
 				for _, want := range b.says {
 					if !strings.Contains(said, want) {
 						return fmt.Errorf("no %q in %s", want, said)
+					}
+				}
+				if b.logs != "" {
+					if out, err := tryShoal(ctx, "logs", b.name); err != nil || !strings.Contains(out, b.logs) {
+						return fmt.Errorf("no %q in its log: %q, %w", b.logs, out, err)
 					}
 				}
 				return nil
@@ -287,31 +294,48 @@ func evilImages(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var layer bytes.Buffer
-	w := tar.NewWriter(&layer)
-	for _, h := range []*tar.Header{
-		{Name: "out", Typeflag: tar.TypeSymlink, Linkname: "/", Mode: 0o777},
-		{Name: "out/tmp/shoal-evil-link", Typeflag: tar.TypeReg, Mode: 0o644},
-		{Name: "../../../../../../../../../../tmp/shoal-evil-dots", Typeflag: tar.TypeReg, Mode: 0o644},
-		{Name: "/tmp/shoal-evil-absolute", Typeflag: tar.TypeReg, Mode: 0o644},
-		{Name: "memory", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 1, Mode: 0o666},
-		{Name: "disk", Typeflag: tar.TypeBlock, Devmajor: 8, Devminor: 0, Mode: 0o666},
-	} {
-		if err := w.WriteHeader(h); err != nil {
+	layered := func(fill func(w *tar.Writer) error) v1.Image {
+		var layer bytes.Buffer
+		w := tar.NewWriter(&layer)
+		err := errors.Join(fill(w), w.Close())
+		if err != nil {
 			t.Fatal(err)
 		}
+		l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer.Bytes())), nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := mutate.AppendLayers(good, l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return img
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
+	with := func(h *tar.Header, content []byte) v1.Image {
+		return layered(func(w *tar.Writer) error {
+			h.Size = int64(len(content))
+			if err := w.WriteHeader(h); err != nil {
+				return err
+			}
+			_, err := w.Write(content)
+			return err
+		})
 	}
-	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer.Bytes())), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	evil, err := mutate.AppendLayers(good, l)
-	if err != nil {
-		t.Fatal(err)
-	}
+	evil := layered(func(w *tar.Writer) error {
+		for _, h := range []*tar.Header{
+			{Name: "out", Typeflag: tar.TypeSymlink, Linkname: "/", Mode: 0o777},
+			{Name: "out/tmp/shoal-evil-link", Typeflag: tar.TypeReg, Mode: 0o644},
+			{Name: "../../../../../../../../../../tmp/shoal-evil-dots", Typeflag: tar.TypeReg, Mode: 0o644},
+			{Name: "/tmp/shoal-evil-absolute", Typeflag: tar.TypeReg, Mode: 0o644},
+			{Name: "memory", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 1, Mode: 0o666},
+			{Name: "disk", Typeflag: tar.TypeBlock, Devmajor: 8, Devminor: 0, Mode: 0o666},
+		} {
+			if err := w.WriteHeader(h); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	config := func(img v1.Image, change func(*v1.ConfigFile)) v1.Image {
 		file, err := img.ConfigFile()
 		if err != nil {
@@ -324,15 +348,13 @@ func evilImages(t *testing.T) string {
 		}
 		return img
 	}
-	arch := "s390x"
-	if goruntime.GOARCH == arch {
-		arch = "amd64"
-	}
 	all := map[name.Reference]v1.Image{}
 	for ref, img := range map[string]v1.Image{
-		"bad.local/evil:1":      evil,
-		"bad.local/nouser:1":    config(good, func(f *v1.ConfigFile) { f.Config.User = "nobody-here" }),
-		"bad.local/otherarch:1": config(good, func(f *v1.ConfigFile) { f.Architecture = arch }),
+		"bad.local/evil:1":   evil,
+		"bad.local/nouser:1": config(good, func(f *v1.ConfigFile) { f.Config.User = "nobody-here" }),
+		"bad.local/otherarch:1": config(with(&tar.Header{Name: "app", Typeflag: tar.TypeReg, Mode: 0o755}, otherMachine()), func(f *v1.ConfigFile) {
+			f.Config.Entrypoint = []string{"/app"}
+		}),
 	} {
 		parsed, err := name.ParseReference(ref)
 		if err != nil {
@@ -345,4 +367,13 @@ func evilImages(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// otherMachine is the beginning of a program for a machine that this one is not.
+func otherMachine() []byte {
+	head := make([]byte, 4096)
+	copy(head, elf.ELFMAG)
+	head[elf.EI_CLASS], head[elf.EI_DATA], head[elf.EI_VERSION] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)
+	head[16], head[18] = byte(elf.ET_EXEC), byte(elf.EM_S390)
+	return head
 }

@@ -28,10 +28,10 @@ spec:
   containers:
   - name: app
     image: shoal.local/probe:1
-    args: [serve]
+    args: [serve, "8080"]
     resources: {requests: {cpu: 100m, memory: 32Mi}, limits: {cpu: 200m, memory: 64Mi}}
     resizePolicy: [{resourceName: cpu, restartPolicy: NotRequired}, {resourceName: memory, restartPolicy: NotRequired}]
-    readinessProbe: {tcpSocket: {port: 80}, periodSeconds: 1}
+    readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
 `
 
 // lookingPod looks into another image.
@@ -90,11 +90,14 @@ func TestPodsInPlace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, p := range peers {
-			if left, _ := filepath.Glob(filepath.Join(p.DataDir(), "pods/*/images/*")); len(left) > 0 {
-				t.Errorf("left: %v", left)
+		within(t, 10*time.Second, "nothing of it is left", func(context.Context) error {
+			for _, p := range peers {
+				if left, _ := filepath.Glob(filepath.Join(p.DataDir(), "pods/*/images/*")); len(left) > 0 {
+					return fmt.Errorf("left: %v", left)
+				}
 			}
-		}
+			return nil
+		})
 	})
 	t.Run("a pod that serves is resized", func(t *testing.T) { resizedWhileItServes(t, c, kubectl, get) })
 	t.Run("a file is a pod", func(t *testing.T) { byFile(t, c, kubectl, get) })
@@ -233,7 +236,9 @@ func byFile(t *testing.T, c *cluster, kubectl func(...string) string, get func(c
 		shoal(t, "lab", "kill", other)
 	}
 	shoal(t, "lab", "kill", "peer-3")
-	shoal(t, "lab", "start", "peer-3")
+	alone, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	_, _ = tryShoal(alone, "lab", "start", "peer-3") // it cannot be ready
+	cancel()
 	within(t, 60*time.Second, "it runs without a cluster, after its machine had no power", func(ctx context.Context) error {
 		procs, _ := filepath.Glob(filepath.Join(cgroupDir("pids", "peer-3", "pod"+first.Annotations[corev1.MirrorPodAnnotationKey]), "*/cgroup.procs"))
 		for _, p := range procs {

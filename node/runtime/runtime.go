@@ -165,6 +165,7 @@ type Mount struct {
 	ContainerPath string
 	ReadOnly      bool
 	Recursive     bool // what is mounted below is read-only, too
+	Inert         bool // nothing there is run as a program, or opened as a device
 	Propagation   corev1.MountPropagationMode
 }
 

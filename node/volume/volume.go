@@ -205,7 +205,7 @@ func (v *Volumes) Mounts(p *corev1.Pod, c *corev1.Container, lookup func(string)
 			}
 			host = at
 		}
-		mount := runtime.Mount{HostPath: host, ContainerPath: m.MountPath, ReadOnly: m.ReadOnly || isPayload(vol) || isReadOnly(vol) || vol.Image != nil}
+		mount := runtime.Mount{HostPath: host, ContainerPath: m.MountPath, ReadOnly: m.ReadOnly || isPayload(vol) || isReadOnly(vol) || vol.Image != nil, Inert: vol.Image != nil}
 		mount.Recursive = m.RecursiveReadOnly != nil && *m.RecursiveReadOnly != corev1.RecursiveReadOnlyDisabled
 		if m.MountPropagation != nil {
 			mount.Propagation = *m.MountPropagation

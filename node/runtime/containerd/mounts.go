@@ -57,9 +57,11 @@ func mounts(c runtime.ContainerConfig, s sandbox.Sandbox, cgroups []specs.Mount)
 		case m.ReadOnly:
 			mode = "ro"
 		}
-		all = append(all, specs.Mount{
-			Destination: at, Type: "bind", Source: m.HostPath, Options: []string{"rbind", propagation(m), mode},
-		})
+		options := []string{"rbind", propagation(m), mode}
+		if m.Inert {
+			options = append(options, "noexec", "nosuid", "nodev")
+		}
+		all = append(all, specs.Mount{Destination: at, Type: "bind", Source: m.HostPath, Options: options})
 	}
 	return all, nil
 }
