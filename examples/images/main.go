@@ -41,7 +41,9 @@ func images() []image {
 			file: "busybox.tar", ref: "shoal.local/busybox:1",
 			config: v1.Config{Cmd: []string{"/bin/sh"}, Env: []string{"PATH=/bin"}},
 			debian: debian{packages: []string{"busybox-static"}, keep: []string{busybox}},
-			links:  []string{"sh", "cat", "date", "dd", "echo", "env", "grep", "head", "ls", "nc", "nslookup", "ps", "sleep", "tail", "tar", "test", "touch", "wget"},
+			links: []string{
+				"sh", "cat", "cut", "date", "dd", "echo", "env", "grep", "head", "hostname", "id", "ls", "nc", "nslookup", "ps", "rm", "sleep", "stat", "tail", "tar", "test", "touch", "tr", "wget",
+			},
 		},
 		{
 			file: "guestbook.tar", ref: "shoal.local/guestbook:1",

@@ -207,7 +207,7 @@ func endlessLine(t *testing.T, c *cluster) {
 	if len(keeper) != 1 {
 		t.Fatalf("keepers %v", keeper)
 	}
-	begin(t, c, "prints", `dd if=/dev/zero bs=1048576 count=1024; echo; echo done; sleep 9999`, "")
+	begin(t, c, "prints", `dd if=/dev/zero bs=1048576 count=1024 2>/dev/null; echo; echo done; sleep 9999`, "")
 	var biggest int64
 	within(t, 50*time.Second, "it is done", func(ctx context.Context) error {
 		biggest = max(biggest, field(t, fmt.Sprintf("/proc/%d/status", keeper[0]), "VmRSS:"))
