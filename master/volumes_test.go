@@ -254,6 +254,12 @@ func TestAPodGoesToTheVolumesThatAreThere(t *testing.T) {
 		for _, claim := range []string{"a", "b", "c", "d", "e"} {
 			c.create(api.PersistentVolumeClaims, newClaim(claim, "disks", "5Gi"))
 		}
+		c.settle() // what is not Available yet is given to nobody
+		for _, v := range c.volumes() {
+			if v.Spec.ClaimRef != nil { // to a claim that reached the binder before its class had
+				t.Fatalf("volume %s was given away before there was a pod, to %s", v.Name, v.Spec.ClaimRef.Name)
+			}
+		}
 		c.create(api.Pods, user("two", "a", "b"))
 		c.settle()
 		if got := c.pod("two").Spec.NodeName; got != "node-1" {

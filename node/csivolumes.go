@@ -29,6 +29,7 @@ import (
 type CSI interface {
 	List() ([]csi.Driver, <-chan struct{})
 	Mount(ctx context.Context, pod types.UID, v csi.Volume) (at string, gives bool, err error)
+	Mounted(pod types.UID, name string) (at string, ok bool)
 	Unmount(ctx context.Context, pod types.UID) error
 }
 
@@ -63,6 +64,11 @@ func (c csiVolumes) Mount(ctx context.Context, p *corev1.Pod, vol *corev1.Volume
 	}
 	at, gives, err := c.n.cfg.CSI.Mount(ctx, p.UID, v)
 	return at, !gives && !v.ReadOnly && groupsOwn(class, &v), err
+}
+
+// Mounted implements volume.CSI.
+func (c csiVolumes) Mounted(uid types.UID, name string) (at string, ok bool) {
+	return c.n.cfg.CSI.Mounted(uid, name)
 }
 
 // Unmount implements volume.CSI.

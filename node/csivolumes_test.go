@@ -20,6 +20,7 @@ import (
 	"shoal/internal/api"
 	"shoal/internal/client"
 	"shoal/node/csi"
+	"shoal/node/runtime"
 )
 
 // disks are CSI drivers without drivers: directories.
@@ -60,6 +61,13 @@ func (d *disks) Mount(_ context.Context, pod types.UID, v csi.Volume) (string, b
 	d.mounted[string(pod)+"/"+v.Name] = v
 	at := filepath.Join(d.dir, v.Handle)
 	return at, false, os.MkdirAll(at, 0o755)
+}
+
+func (d *disks) Mounted(pod types.UID, name string) (string, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	v, ok := d.mounted[string(pod)+"/"+name]
+	return filepath.Join(d.dir, v.Handle), ok
 }
 
 func (d *disks) Unmount(_ context.Context, pod types.UID) error {
@@ -157,6 +165,20 @@ func TestAVolumeOfADriverIsMountedWhenItIsAttached(t *testing.T) {
 		if at, err := os.Readlink(w.node.volumes.Dir(p.UID, "v")); err != nil || at != filepath.Join(d.dir, "d1") {
 			t.Errorf("the pod's volume is at %q, %v", at, err)
 		}
+		t.Log("nobody is asked anything of what is mounted: the API and the driver may be away")
+		d.fail = errors.New("asked again")
+		w.halt()
+		w.client = unreachable{w.api}
+		w.start()
+		w.pass(time.Minute)
+		w.runtime.Exit(p.UID, "c", 1)
+		w.settle()
+		if run := w.held()[0].Containers[0]; run.Attempt != 1 || run.State != runtime.Running {
+			t.Errorf("its container was not started again: %+v", run)
+		}
+		w.halt()
+		w.client = nil
+		w.start()
 		w.delete("a", 0)
 		w.settle()
 		if _, ok := d.volume(); ok {

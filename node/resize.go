@@ -46,6 +46,7 @@ func (w *worker) allotted(p *corev1.Pod) *corev1.Pod {
 	w.deferred.Store(w.mem.outstanding.reason == corev1.PodReasonDeferred)
 	if w.mem.outstanding.reason == "" && p.DeletionTimestamp == nil {
 		w.asked, w.granted = p, p
+		delete(w.mem.tries, string(resize)) // what failed was something else
 		return p
 	}
 	if w.mem.outstanding.reason != was.reason {
@@ -171,11 +172,15 @@ func wantsRestart(p *corev1.Pod, c *corev1.Container, r *runtime.Container) bool
 
 // refit returns the action that gives running containers, and the pod as a whole, what they should have; a wait when they do.
 func (o *observed) refit(p *corev1.Pod, now time.Time) action {
-	runs := o.unlike(p)
-	if len(runs) == 0 && (p.Spec.Resources == nil || o.podFits(p)) {
+	if o.fits(p) {
 		return action{verb: wait}
 	}
-	return o.retried(string(resize), action{verb: resize, runs: runs}, now)
+	return o.retried(string(resize), action{verb: resize, runs: o.unlike(p)}, now)
+}
+
+// fits reports whether the pod and its running containers have what they should.
+func (o *observed) fits(p *corev1.Pod) bool {
+	return len(o.unlike(p)) == 0 && (p.Spec.Resources == nil || o.podFits(p))
 }
 
 // podFits reports whether the pod's own cgroup is as it should be.
@@ -218,9 +223,12 @@ func resizeConditions(p *corev1.Pod, o observed) []corev1.PodCondition {
 	if s := o.outstanding; s.reason != "" {
 		add(corev1.PodResizePending, s.reason, s.message)
 	}
+	if o.fits(p) || !o.sandbox.Running {
+		return out
+	}
 	if t, failed := o.tries[string(resize)]; failed {
 		add(corev1.PodResizeInProgress, corev1.PodReasonError, t.message)
-	} else if len(o.unlike(p)) > 0 {
+	} else {
 		add(corev1.PodResizeInProgress, "", "")
 	}
 	return out

@@ -155,7 +155,7 @@ func TestAResizeThatFailsIsSaidAndTriedAgain(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.pod("a", needs("1", "1Gi"))
 		w.settle()
-		for range 6 {
+		for range 12 {
 			w.runtime.Fail(fake.Resize, errors.New("uses too much"))
 		}
 		w.resized("a", "1", "512Mi")
@@ -164,6 +164,12 @@ func TestAResizeThatFailsIsSaidAndTriedAgain(t *testing.T) {
 		if c := p.Status.ContainerStatuses[0]; c.AllocatedResources.Memory().Value() != 512<<20 || c.Resources.Limits.Memory().Value() != 1<<30 {
 			t.Errorf("allocated %v, has %+v", c.AllocatedResources, c.Resources)
 		}
+		t.Log("whoever takes it back sees nothing of it")
+		w.resized("a", "1", "1Gi")
+		w.wantCondition("a", corev1.PodResizeInProgress, "")
+		w.wantSize("a", "1", "1Gi", 0)
+		w.resized("a", "1", "512Mi")
+		w.wantCondition("a", corev1.PodResizeInProgress, corev1.PodReasonError)
 		w.pass(backoffMost)
 		w.wantSize("a", "1", "512Mi", 0)
 		w.wantCondition("a", corev1.PodResizeInProgress, "")

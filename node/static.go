@@ -82,6 +82,7 @@ func (s *static) Run(ctx context.Context) error {
 	again := time.NewTimer(0) // not before there is something to be tried again
 	defer again.Stop()
 	failures := 0
+	synced := s.n.objects.Synced()
 	changed := s.load()
 	for {
 		again.Stop()
@@ -96,6 +97,8 @@ func (s *static) Run(ctx context.Context) error {
 		case <-s.poke:
 			s.employ()
 		case <-again.C:
+		case <-synced: // only now is it known what mirrors there are
+			synced = nil
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-changed:
@@ -242,7 +245,7 @@ func (s *static) mirror(ctx context.Context) error {
 	select {
 	case <-s.n.objects.Synced():
 	default:
-		return nil // its first answer is a change, too
+		return nil
 	}
 	self, ok := s.n.self.Get(client.Key{Name: s.n.cfg.Machine.Name})
 	if !ok {

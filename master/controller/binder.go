@@ -77,7 +77,10 @@ func (b *binder) reconcile(ctx context.Context, key client.Key) (time.Duration, 
 	if claim.DeletionTimestamp != nil {
 		return 0, nil
 	}
-	class, _ := b.Caches.Classes.Get(client.Key{Name: volume.GetPersistentVolumeClaimClass(claim)})
+	class, err := b.class(ctx, claim)
+	if err != nil {
+		return 0, err
+	}
 	v, err := b.find(claim, class)
 	switch {
 	case err != nil:
@@ -91,6 +94,28 @@ func (b *binder) reconcile(ctx context.Context, key client.Key) (time.Duration, 
 		}
 	}
 	return 0, b.status(ctx, claim, corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending})
+}
+
+// class returns a claim's class, nil when there is none. One that came just before the claim may not have reached the cache, although the claim has: who took
+// it for one that is bound at once would give the claim a volume where its pod is not.
+func (b *binder) class(ctx context.Context, claim *corev1.PersistentVolumeClaim) (*storagev1.StorageClass, error) {
+	key := client.Key{Name: volume.GetPersistentVolumeClaimClass(claim)}
+	class, ok := b.Caches.Classes.Get(key)
+	if ok || key.Name == "" {
+		return class, nil
+	}
+	o, err := b.Client.Get(ctx, api.StorageClasses, key, client.GetOptions{ResourceVersion: "0"})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read class %s: %w", key.Name, err)
+	}
+	class, ok = o.(*storagev1.StorageClass)
+	if !ok {
+		return nil, fmt.Errorf("read class %s: answer is a %T", key.Name, o)
+	}
+	return class, nil
 }
 
 // find returns the volume for a claim, nil when there is none, or why the one that it asks for cannot be had.

@@ -259,8 +259,11 @@ func TestADriverThatIsAway(t *testing.T) {
 	}
 	m.stop()
 	m.wait()
-	if again, _, err := m.drivers.Mount(t.Context(), "a", m.volume()); err != nil || again != at {
-		t.Errorf("what is mounted: %s, %v", again, err)
+	if again, ok := m.drivers.Mounted("a", "data"); !ok || again != at {
+		t.Errorf("what is mounted: %s, %v", again, ok)
+	}
+	if _, ok := m.drivers.Mounted("b", "data"); ok {
+		t.Error("it is mounted for another pod, too")
 	}
 	if err := m.drivers.Unmount(t.Context(), "a"); !errors.Is(err, ErrNoDriver) {
 		t.Errorf("unmounted without a driver: %v", err)

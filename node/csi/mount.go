@@ -47,12 +47,9 @@ type record struct {
 // Mount has a volume mounted for a pod and returns where; it may be repeated, also when it was cut short. gives reports whether the driver has given it to the
 // pod's group.
 func (d *Drivers) Mount(ctx context.Context, pod types.UID, v Volume) (at string, gives bool, err error) {
-	r := record{Driver: v.Driver, Handle: v.Handle, Target: filepath.Join(d.cfg.Dir, "pods", string(pod), "volumes", "kubernetes.io~csi", v.Name, "mount")}
+	r := record{Driver: v.Driver, Handle: v.Handle, Target: d.target(pod, v.Name)}
 	x, err := d.driver(v.Driver)
 	if err != nil {
-		if isMounted(r.Target) {
-			return r.Target, true, nil // the driver is away for a while, as when it is upgraded
-		}
 		return "", false, err
 	}
 	if isMounted(r.Target) {
@@ -93,6 +90,16 @@ func (d *Drivers) Mount(ctx context.Context, pod types.UID, v Volume) (at string
 		return "", false, fmt.Errorf("CSI driver %s: publish volume %s: %w", v.Driver, v.Handle, err)
 	}
 	return r.Target, x.groups, nil
+}
+
+func (d *Drivers) target(pod types.UID, name string) string {
+	return filepath.Join(d.cfg.Dir, "pods", string(pod), "volumes", "kubernetes.io~csi", name, "mount")
+}
+
+// Mounted returns where a volume is mounted for a pod, if it is, without asking its driver, who may be away for a while.
+func (d *Drivers) Mounted(pod types.UID, name string) (at string, ok bool) {
+	at = d.target(pod, name)
+	return at, isMounted(at)
 }
 
 func (v *Volume) capability(groups bool) *csi.VolumeCapability {

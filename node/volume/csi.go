@@ -17,11 +17,13 @@ type CSI interface {
 	// Mount mounts a volume for a pod and returns where: one of a driver's that pv is or, when that is nil, the one that vol says is made with the pod.
 	// group reports whether the pod's group is still to be given what is there. It may be repeated.
 	Mount(ctx context.Context, p *corev1.Pod, vol *corev1.Volume, pv *corev1.PersistentVolume) (at string, group bool, err error)
+	// Mounted returns where a volume is mounted for a pod, if it is.
+	Mounted(uid types.UID, volume string) (at string, ok bool)
 	// Unmount undoes everything that was mounted for a pod. What was not is fine.
 	Unmount(ctx context.Context, uid types.UID) error
 }
 
-// driven mounts a volume of a CSI driver.
+// driven mounts a volume of a CSI driver. Of one that is mounted nobody is asked anything: the pod runs, whatever becomes of the API and the driver.
 func (v *Volumes) driven(ctx context.Context, p *corev1.Pod, vol *corev1.Volume, pv *corev1.PersistentVolume) (at string, group bool, err error) {
 	if v.cfg.CSI == nil {
 		driver := ""
@@ -32,6 +34,9 @@ func (v *Volumes) driven(ctx context.Context, p *corev1.Pod, vol *corev1.Volume,
 			driver = pv.Spec.CSI.Driver
 		}
 		return "", false, fmt.Errorf("CSI driver %q is not on this machine", driver)
+	}
+	if at, ok := v.cfg.CSI.Mounted(p.UID, vol.Name); ok {
+		return at, false, nil
 	}
 	return v.cfg.CSI.Mount(ctx, p, vol, pv)
 }
