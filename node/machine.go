@@ -76,6 +76,16 @@ func (n *Node) capacity() corev1.ResourceList {
 	return out
 }
 
-// allocatable is what pods may request: everything. Shoal itself is small, and a machine's other work is its owner's
-// business.
-func (n *Node) allocatable() corev1.ResourceList { return n.capacity() }
+// allocatable is what pods may request: everything but what the machine's owner reserves for its other work. Shoal itself is small.
+func (n *Node) allocatable() corev1.ResourceList {
+	out := n.capacity()
+	for name, reserved := range n.cfg.Machine.Reserved {
+		if q, ok := out[name]; ok {
+			if q.Sub(reserved); q.Sign() < 0 {
+				q = resource.Quantity{Format: q.Format}
+			}
+			out[name] = q
+		}
+	}
+	return out
+}

@@ -35,6 +35,7 @@ type Machine struct {
 	Version          string              // of this program
 	ContainerRuntime string              // name://version
 	Capacity         corev1.ResourceList // overrides what is found out about the machine
+	Reserved         corev1.ResourceList // of that, what pods may not request
 }
 
 // DNS is what pods resolve names with.

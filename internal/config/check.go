@@ -33,6 +33,7 @@ func (c *Config) check(src source) error {
 	k.network(&c.Network)
 	k.runtime(&c.Runtime)
 	k.eviction(&c.Eviction)
+	k.reserved(&c.Reserved)
 	for _, name := range c.Master.Without {
 		if !slices.Contains(Controllers(), name) {
 			k.fail("master.without", "names %q; the controllers that can be left out are %s", name, strings.Join(Controllers(), ", "))

@@ -14,6 +14,7 @@ type Config struct {
 	Network  Network  `toml:"network"`
 	Runtime  Runtime  `toml:"runtime"`
 	Eviction Eviction `toml:"eviction"`
+	Reserved Reserved `toml:"reserved"`
 	Timeouts Timeouts `toml:"timeouts"`
 	Master   Master   `toml:"master"`
 	Backup   Backup   `toml:"backup"`
@@ -130,6 +131,7 @@ func Default() *Config {
 		Network: Network{
 			PodCIDR: "10.244.0.0/15", ServiceCIDR: "10.43.0.0/16", NodePrefix: 24, Domain: "cluster.local",
 		},
+		Reserved: Reserved{CPU: "0", Memory: "0", Disk: "0"},
 		Eviction: Eviction{Memory: "100Mi", Disk: "10%", Inodes: "5%", PIDs: "5%"},
 		Runtime:  Runtime{CgroupParent: "/shoal", OCIRuntime: "runc", PodPIDs: 4096, KubeletDir: "/var/lib/kubelet", InsecureRegistries: []string{}, Mirrors: map[string][]string{}},
 		Timeouts: Timeouts{EvictionGrace: 3 * time.Second, AgentGrace: 5 * time.Minute},

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"shoal/internal/client"
 	"shoal/internal/config"
@@ -79,6 +81,7 @@ func newMachine(ctx context.Context, p *Peer) (*machine, error) {
 	m.node = node.New(node.Config{
 		Machine: node.Machine{
 			Name: p.cfg.Name, Addresses: []string{p.advertise.String()}, Zone: p.cfg.Zone, Version: p.version, ContainerRuntime: "containerd://",
+			Reserved: reserved(&p.cfg.Reserved),
 		},
 		Client: c, Runtime: m.runtime, Network: m.network, Dir: p.cfg.DataDir,
 		DNS:        node.DNS{Servers: []string{first.String(), second.String()}, Domain: p.cfg.Network.Domain},
@@ -104,6 +107,17 @@ func (m *machine) openHostPorts(all []node.HostPort) {
 		out[i] = proxy.HostPort{Name: h.Pod, UDP: h.UDP, IP: h.IP, Port: h.Port, To: h.To}
 	}
 	m.proxy.SetHostPorts(out)
+}
+
+// reserved is what the configuration, which has been checked, keeps from pods.
+func reserved(r *config.Reserved) corev1.ResourceList {
+	out := corev1.ResourceList{}
+	for name, s := range map[corev1.ResourceName]string{corev1.ResourceCPU: r.CPU, corev1.ResourceMemory: r.Memory, corev1.ResourceEphemeralStorage: r.Disk} {
+		if q, err := resource.ParseQuantity(s); err == nil && q.Sign() > 0 {
+			out[name] = q
+		}
+	}
+	return out
 }
 
 // thresholds are what the configuration, which has been checked, says of when a machine has too little.
