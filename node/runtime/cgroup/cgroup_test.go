@@ -63,6 +63,30 @@ func TestLimitsInBothVersions(t *testing.T) {
 	}
 }
 
+func TestLimitsAreLiftedInBothVersions(t *testing.T) {
+	dir := t.TempDir()
+	files := map[string]string{"cpu/cpu.cfs_quota_us": "-1", "memory/memory.limit_in_bytes": "-1", "two/cpu.max": "max", "two/memory.max": "max"}
+	for name := range files {
+		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("1000"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tree := range []Tree{{v1: map[string]string{"cpu": filepath.Join(dir, "cpu"), "memory": filepath.Join(dir, "memory")}}, {unified: filepath.Join(dir, "two")}} {
+		if err := tree.Lift("."); err != nil {
+			t.Error(err)
+		}
+	}
+	for name, want := range files {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if got, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n"); err != nil || !strings.HasPrefix(got, want) {
+			t.Errorf("%s is %q, %v, want %s", name, got, err, want)
+		}
+	}
+}
+
 func TestUsageOfVersion2(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
