@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -48,6 +49,39 @@ func TestWorkingDirectoryAndEntrypoint(t *testing.T) {
 }
 
 // What /proc hides unless a container asks to see all of it.
+// Who says nothing has the profile of RuntimeDefault, and so has who says nothing in a pod that says something else.
+func TestSeccompProfiles(t *testing.T) {
+	m := newMachine(t)
+	m.pod("a")
+	profile := func(kind corev1.SeccompProfileType) *corev1.SeccompProfile {
+		if kind == "" {
+			return nil
+		}
+		return &corev1.SeccompProfile{Type: kind}
+	}
+	const runtimeDefault, unconfined = corev1.SeccompProfileTypeRuntimeDefault, corev1.SeccompProfileTypeUnconfined
+	for name, x := range map[string]struct {
+		pod, own   corev1.SeccompProfileType
+		privileged bool
+		want       string
+	}{
+		"nothing":       {want: "2"},
+		"unconfined":    {own: unconfined, want: "0"},
+		"pod":           {pod: unconfined, want: "0"},
+		"both":          {pod: unconfined, own: runtimeDefault, want: "2"},
+		"the-other-way": {pod: runtimeDefault, own: unconfined, want: "0"},
+		"privileged":    {privileged: true, want: "0"},
+	} {
+		c := m.containerConfig("a", name, "who")
+		c.Security = &corev1.SecurityContext{SeccompProfile: profile(x.own), Privileged: &x.privileged}
+		c.PodSecurity = &corev1.PodSecurityContext{SeccompProfile: profile(x.pod)}
+		m.run(c)
+		if got := m.log(m.ended("a", name)); !strings.Contains(got, "Seccomp:\t"+x.want+"\n") {
+			t.Errorf("%s: not %s in\n%s", name, x.want, got)
+		}
+	}
+}
+
 func TestProcMount(t *testing.T) {
 	m := newMachine(t)
 	m.pod("a")

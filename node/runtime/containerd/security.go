@@ -100,18 +100,17 @@ func all(c corev1.Capability) bool { return strings.EqualFold(string(c), "ALL") 
 // seccompDir is where Localhost profiles are, as on other Kubernetes nodes.
 const seccompDir = "/var/lib/kubelet/seccomp"
 
+// filter lets a container make the system calls that its profile allows: those of RuntimeDefault unless it says otherwise.
 func filter(spec *specs.Spec, c runtime.ContainerConfig) error {
-	var p *corev1.SeccompProfile
-	if c.PodSecurity != nil {
+	p := &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}
+	if c.PodSecurity != nil && c.PodSecurity.SeccompProfile != nil {
 		p = c.PodSecurity.SeccompProfile
 	}
 	if c.Security != nil && c.Security.SeccompProfile != nil {
 		p = c.Security.SeccompProfile
 	}
-	if p == nil {
-		return nil
-	}
 	switch p.Type {
+	case corev1.SeccompProfileTypeUnconfined:
 	case corev1.SeccompProfileTypeRuntimeDefault:
 		spec.Linux.Seccomp = seccomp.DefaultProfile(spec)
 	case corev1.SeccompProfileTypeLocalhost:
