@@ -23,6 +23,7 @@ import (
 	"shoal/internal/api"
 	"shoal/internal/client"
 	"shoal/node/csi"
+	"shoal/node/volume"
 )
 
 // CSI are the machine's CSI drivers: csi.Drivers.
@@ -48,7 +49,8 @@ const (
 
 // Mount implements volume.CSI.
 func (c csiVolumes) Mount(ctx context.Context, p *corev1.Pod, vol *corev1.Volume, pv *corev1.PersistentVolume) (at string, group bool, err error) {
-	v, class := csi.Volume{Name: vol.Name, Group: fsGroup(p)}, &storagev1.CSIDriver{}
+	v := csi.Volume{Name: vol.Name, Group: volume.Group(p)}
+	var class *storagev1.CSIDriver
 	if pv == nil {
 		class, err = c.inline(ctx, p, vol, &v)
 	} else {
@@ -74,13 +76,6 @@ func (c csiVolumes) Mounted(uid types.UID, name string) (at string, ok bool) {
 // Unmount implements volume.CSI.
 func (c csiVolumes) Unmount(ctx context.Context, uid types.UID) error {
 	return c.n.cfg.CSI.Unmount(ctx, uid)
-}
-
-func fsGroup(p *corev1.Pod) *int64 {
-	if p.Spec.SecurityContext == nil {
-		return nil
-	}
-	return p.Spec.SecurityContext.FSGroup
 }
 
 // groupsOwn reports whether volumes of a driver belong to the pod's group, as its CSIDriver says. Without one, only what has a filesystem and one writer does.

@@ -21,6 +21,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+
+	"shoal/node/keylock"
 )
 
 // Config is complete when passed to New.
@@ -36,7 +38,7 @@ type Config struct {
 // Drivers are the CSI drivers of this machine. Safe for concurrent use.
 type Drivers struct {
 	cfg   Config
-	locks locks
+	locks keylock.Locks // by driver and volume
 
 	mu      sync.Mutex
 	sockets map[socket]context.CancelFunc
@@ -67,7 +69,7 @@ func New(c Config) *Drivers {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Drivers{
-		cfg: c, locks: locks{busy: map[string]chan struct{}{}}, sockets: map[socket]context.CancelFunc{}, byName: map[string]*driver{}, changed: make(chan struct{}),
+		cfg: c, sockets: map[socket]context.CancelFunc{}, byName: map[string]*driver{}, changed: make(chan struct{}),
 	}
 }
 

@@ -90,6 +90,19 @@ func (m *machine) volume() Volume {
 	return Volume{Driver: "csi.test", Handle: "vol", Name: "data", AccessMode: corev1.ReadWriteOnce}
 }
 
+// mounted is a machine with a driver, whose volume pod a has.
+func mounted(t *testing.T) (m *machine, at string) {
+	t.Helper()
+	m = newMachine(t)
+	m.serve()
+	m.wait("csi.test")
+	at, _, err := m.drivers.Mount(t.Context(), "a", m.volume())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, at
+}
+
 func (m *machine) called(want ...string) {
 	m.t.Helper()
 	if got := m.driver.Calls(); !slices.Equal(got, want) {
@@ -250,13 +263,7 @@ func TestWhatFailsHalfWayIsUndone(t *testing.T) {
 }
 
 func TestADriverThatIsAway(t *testing.T) {
-	m := newMachine(t)
-	m.serve()
-	m.wait("csi.test")
-	at, _, err := m.drivers.Mount(t.Context(), "a", m.volume())
-	if err != nil {
-		t.Fatal(err)
-	}
+	m, at := mounted(t)
 	m.stop()
 	m.wait()
 	if again, ok := m.drivers.Mounted("a", "data"); !ok || again != at {
@@ -282,13 +289,7 @@ func TestADriverThatIsAway(t *testing.T) {
 }
 
 func TestDataIsNeverRemoved(t *testing.T) {
-	m := newMachine(t)
-	m.serve()
-	m.wait("csi.test")
-	at, _, err := m.drivers.Mount(t.Context(), "a", m.volume())
-	if err != nil {
-		t.Fatal(err)
-	}
+	m, at := mounted(t)
 	m.driver.Fail(unpublishes, status.Error(codes.NotFound, "I know of nothing")) // although it is mounted
 	if err := os.WriteFile(filepath.Join(at, "precious"), nil, 0o600); err != nil {
 		t.Fatal(err)

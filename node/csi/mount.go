@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
@@ -59,7 +58,7 @@ func (d *Drivers) Mount(ctx context.Context, pod types.UID, v Volume) (at string
 		sum := sha256.Sum256([]byte(v.Handle))
 		r.Staging = filepath.Join(d.cfg.Dir, "plugins", "kubernetes.io", "csi", v.Driver, hex.EncodeToString(sum[:]), "globalmount")
 	}
-	unlock, err := d.locks.lock(ctx, v.Driver+"/"+v.Handle)
+	unlock, err := d.locks.Lock(ctx, v.Driver+"/"+v.Handle)
 	if err != nil {
 		return "", false, err
 	}
@@ -144,7 +143,7 @@ func (d *Drivers) unmount(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := d.locks.lock(ctx, r.Driver+"/"+r.Handle)
+	unlock, err := d.locks.Lock(ctx, r.Driver+"/"+r.Handle)
 	if err != nil {
 		return err
 	}
@@ -243,34 +242,4 @@ func removeEmpty(dir string) error {
 		}
 	}
 	return os.Remove(dir)
-}
-
-// locks let one call a volume work at a time.
-type locks struct {
-	mu   sync.Mutex
-	busy map[string]chan struct{}
-}
-
-func (l *locks) lock(ctx context.Context, key string) (unlock func(), err error) {
-	for {
-		l.mu.Lock()
-		busy := l.busy[key]
-		if busy == nil {
-			done := make(chan struct{})
-			l.busy[key] = done
-			l.mu.Unlock()
-			return func() {
-				l.mu.Lock()
-				delete(l.busy, key)
-				l.mu.Unlock()
-				close(done)
-			}, nil
-		}
-		l.mu.Unlock()
-		select {
-		case <-busy:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
 }

@@ -11,11 +11,12 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"shoal/internal/client"
+	"shoal/node/mountinfo"
+	"shoal/node/watchdir"
 )
 
 // socket is a plugin's socket. One that was made anew is another one.
@@ -31,76 +32,42 @@ func (d *Drivers) registry() string { return filepath.Join(d.cfg.Dir, "plugins_r
 func (d *Drivers) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		retry := client.NewBackoff(100*time.Millisecond, 30*time.Second)
-		for {
-			err := d.watch(ctx, g, retry)
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			d.cfg.Log.Warn("CSI drivers are not looked for, will retry", "directory", d.registry(), "err", err)
-			if err := retry.Wait(ctx); err != nil {
+		return watchdir.Follow(ctx, d.registry(), d.cfg.Log, func() error {
+			if err := d.makeDirs(); err != nil {
 				return err
 			}
-		}
+			return d.scan(ctx, g)
+		})
 	})
 	return g.Wait()
 }
 
-func (d *Drivers) watch(ctx context.Context, g *errgroup.Group, retry *client.Backoff) error {
-	for _, dir := range []string{d.registry(), filepath.Join(d.cfg.Dir, "plugins"), filepath.Join(d.cfg.Dir, "pods")} {
-		if err := os.MkdirAll(dir, 0o750); err != nil {
+// makeDirs makes the directories that drivers mount in.
+func (d *Drivers) makeDirs() error {
+	for _, dir := range []string{"plugins", "pods"} {
+		if err := os.MkdirAll(filepath.Join(d.cfg.Dir, dir), 0o750); err != nil {
 			return err
 		}
 	}
-	if err := share(d.cfg.Dir); err != nil {
-		return err
-	}
-	w, err := fsnotify.NewWatcher()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = w.Close() }()
-	if err := w.Add(d.registry()); err != nil {
-		return err
-	}
-	for {
-		if err := d.scan(ctx, g); err != nil {
-			return err
-		}
-		select {
-		case e, ok := <-w.Events:
-			if !ok {
-				return errors.New("the watch was closed")
-			}
-			retry.Reset()
-			if e.Name == d.registry() && (e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename)) {
-				return errors.New("it was removed")
-			}
-		case err := <-w.Errors:
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return share(d.cfg.Dir)
 }
 
 // share makes mounts below dir seen by the containers that have it, and theirs by the machine. Where systemd has booted the machine it is so.
 func share(dir string) error {
-	b, err := os.ReadFile("/proc/self/mountinfo")
+	all, err := mountinfo.Read()
 	if err != nil {
 		return err
 	}
-	at, peers := "", false // of the innermost mount that dir is in, the last one there
-	for line := range strings.Lines(string(b)) {
-		f := strings.Fields(line)
-		if len(f) > 6 && (f[4] == "/" || f[4] == dir || strings.HasPrefix(dir, f[4]+"/")) && len(f[4]) >= len(at) {
-			at, peers = f[4], strings.HasPrefix(f[6], "shared:")
+	var in mountinfo.Mount // the innermost mount that dir is in, the last one there
+	for _, m := range all {
+		if (m.At == "/" || m.At == dir || strings.HasPrefix(dir, m.At+"/")) && len(m.At) >= len(in.At) {
+			in = m
 		}
 	}
 	switch {
-	case peers:
+	case in.Shared:
 		return nil
-	case at == dir:
+	case in.At == dir:
 		return shared(dir)
 	}
 	if err := unix.Mount(dir, dir, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
@@ -205,14 +172,6 @@ func (d *Drivers) tellLocked() {
 
 // isMounted reports whether something is mounted at path.
 func isMounted(path string) bool {
-	b, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil || path == "" {
-		return false
-	}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 4 && f[4] == path { // a path of ours has nothing that would be escaped
-			return true
-		}
-	}
-	return false
+	is, err := mountinfo.Is(path)
+	return err == nil && is
 }

@@ -12,11 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
-	"github.com/fsnotify/fsnotify"
-
-	"shoal/internal/client"
+	"shoal/node/watchdir"
 )
 
 // most is the length of the longest file that is read, the API's for one object.
@@ -87,48 +84,10 @@ func read(path string) ([]byte, error) {
 
 // Run makes the directory and watches it until ctx ends.
 func (d *Directory) Run(ctx context.Context) error {
-	retry := client.NewBackoff(100*time.Millisecond, 30*time.Second)
-	for {
-		err := d.watch(ctx, retry)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		d.log.Warn("the directory of static pods is not watched, will retry", "directory", d.path, "err", err)
-		if err := retry.Wait(ctx); err != nil {
-			return err
-		}
-	}
-}
-
-func (d *Directory) watch(ctx context.Context, retry *client.Backoff) error {
-	if err := os.MkdirAll(d.path, 0o755); err != nil {
-		return err
-	}
-	w, err := fsnotify.NewWatcher()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = w.Close() }()
-	if err := w.Add(d.path); err != nil {
-		return err
-	}
-	for {
-		d.tell() // what came before the watch, too
-		select {
-		case e, ok := <-w.Events:
-			if !ok {
-				return errors.New("the watch was closed")
-			}
-			retry.Reset()
-			if e.Name == d.path && (e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename)) {
-				return errors.New("it was removed")
-			}
-		case err := <-w.Errors:
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return watchdir.Follow(ctx, d.path, d.log, func() error {
+		d.tell()
+		return nil
+	})
 }
 
 func (d *Directory) tell() {

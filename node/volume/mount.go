@@ -1,7 +1,6 @@
 package volume
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -11,44 +10,23 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"shoal/node/mountinfo"
 )
 
 // mounts returns the mount points at or below dir, parents first.
 func mounts(dir string) ([]string, error) {
-	b, err := os.ReadFile("/proc/self/mountinfo")
+	all, err := mountinfo.Read()
 	if err != nil {
 		return nil, err
 	}
 	var out []string
-	for line := range bytes.Lines(b) {
-		f := strings.Fields(string(line))
-		if len(f) < 5 {
-			continue
-		}
-		if at := unescape(f[4]); at == dir || strings.HasPrefix(at, dir+"/") {
-			out = append(out, at)
+	for _, m := range all {
+		if m.At == dir || strings.HasPrefix(m.At, dir+"/") {
+			out = append(out, m.At)
 		}
 	}
 	return out, nil
-}
-
-// unescape undoes the kernel's octal escapes.
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }
 
 // isMountPoint reports whether something is mounted at dir.

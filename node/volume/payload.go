@@ -158,7 +158,7 @@ func (v *Volumes) token(ctx context.Context, out map[string]file, p *corev1.Pod,
 		return err
 	}
 	user := onlyUser(p)
-	if user != nil || group(p) != nil {
+	if user != nil || Group(p) != nil {
 		m = 0o600
 	}
 	return put(out, s.Path, file{data: []byte(t), mode: m, user: user})

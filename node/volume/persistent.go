@@ -92,7 +92,7 @@ func (v *Volumes) claimed(ctx context.Context, p *corev1.Pod, vol *corev1.Volume
 
 // giveToGroup makes everything in a volume the pod's group's to read and write, if it has one and it is not so already.
 func giveToGroup(dir string, p *corev1.Pod) error {
-	gid := group(p)
+	gid := Group(p)
 	if gid == nil {
 		return nil
 	}

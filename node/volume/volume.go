@@ -78,7 +78,7 @@ func (v *Volumes) setup(ctx context.Context, p *corev1.Pod, vol *corev1.Volume) 
 	case vol.HostPath != nil:
 		return checkHostPath(vol.HostPath)
 	case vol.EmptyDir != nil:
-		return emptyDir(dir, vol.EmptyDir, group(p))
+		return emptyDir(dir, vol.EmptyDir, Group(p))
 	case claimName(p, vol) != "":
 		return v.persistent(ctx, p, vol, dir)
 	case vol.CSI != nil:
@@ -102,7 +102,7 @@ func (v *Volumes) setup(ctx context.Context, p *corev1.Pod, vol *corev1.Volume) 
 				return err // secrets do not belong on a disk
 			}
 		}
-		return writePayload(dir, files, group(p))
+		return writePayload(dir, files, Group(p))
 	}
 	return errors.New("this type of volume is not supported")
 }
@@ -112,8 +112,8 @@ func isPayload(vol *corev1.Volume) bool {
 	return vol.ConfigMap != nil || vol.Secret != nil || vol.DownwardAPI != nil || vol.Projected != nil
 }
 
-// group is the group that volumes belong to; nil for root's.
-func group(p *corev1.Pod) *int64 {
+// Group is the group that volumes belong to; nil for root's.
+func Group(p *corev1.Pod) *int64 {
 	if p.Spec.SecurityContext == nil {
 		return nil
 	}

@@ -20,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"shoal/node/images"
+	"shoal/node/keylock"
 	"shoal/node/runtime"
 )
 
@@ -37,12 +38,12 @@ type image struct {
 type imageCache struct {
 	mu      sync.Mutex
 	byName  map[string]*image
-	busy    map[string]chan struct{}
+	busy    keylock.Locks // by name
 	changed chan struct{} // closed and replaced when there may be others
 }
 
 func newImageCache() imageCache {
-	return imageCache{byName: map[string]*image{}, busy: map[string]chan struct{}{}, changed: make(chan struct{})}
+	return imageCache{byName: map[string]*image{}, changed: make(chan struct{})}
 }
 
 func (c *imageCache) get(name string) *image {
@@ -72,31 +73,6 @@ func (c *imageCache) whenChanged() <-chan struct{} {
 	return c.changed
 }
 
-// lock waits for whoever works on name.
-func (c *imageCache) lock(ctx context.Context, name string) (unlock func(), err error) {
-	for {
-		c.mu.Lock()
-		busy := c.busy[name]
-		if busy == nil {
-			done := make(chan struct{})
-			c.busy[name] = done
-			c.mu.Unlock()
-			return func() {
-				c.mu.Lock()
-				delete(c.busy, name)
-				c.mu.Unlock()
-				close(done)
-			}, nil
-		}
-		c.mu.Unlock()
-		select {
-		case <-busy:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
 // normalize makes a reference whole: nginx is docker.io/library/nginx:latest.
 func normalize(ref string) (string, error) {
 	named, err := reference.ParseDockerRef(ref)
@@ -118,7 +94,7 @@ func (r *Runtime) Image(ctx context.Context, ref string, p runtime.Pull) (runtim
 	if i := r.images.get(name); i != nil && p.Policy != corev1.PullAlways && i.may(name, p) {
 		return i.as(ref), nil
 	}
-	unlock, err := r.images.lock(ctx, name)
+	unlock, err := r.images.busy.Lock(ctx, name)
 	if err != nil {
 		return runtime.Image{}, err
 	}
@@ -267,7 +243,7 @@ func (r *Runtime) RemoveImage(ctx context.Context, name string) error {
 	if err := r.enter(ctx); err != nil {
 		return err
 	}
-	unlock, err := r.images.lock(ctx, name)
+	unlock, err := r.images.busy.Lock(ctx, name)
 	if err != nil {
 		return err
 	}
