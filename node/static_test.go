@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	k8sruntime "k8s.io/apimachinery/pkg/runtime"
 
@@ -191,6 +193,43 @@ func TestAMirrorThatIsRefusedIsTriedAgain(t *testing.T) {
 		w.start()
 		dir.put("s.yaml", aStaticPod)
 		w.pass(5 * time.Second)
+		w.wantRunning("s-" + me)
+	})
+}
+
+// late is an API that says nothing of pods until it is open; everything else it says at once.
+type late struct {
+	client.Interface
+	open *atomic.Bool
+}
+
+func (l late) List(ctx context.Context, k *api.Kind, o client.ListOptions) (*client.List, error) {
+	if k == api.Pods && !l.open.Load() {
+		return nil, apierrors.NewServiceUnavailable("not yet")
+	}
+	return l.Interface.List(ctx, k, o)
+}
+
+func (l late) Watch(ctx context.Context, k *api.Kind, o client.ListOptions) (client.Watch, error) {
+	if k == api.Pods && !l.open.Load() {
+		return nil, apierrors.NewServiceUnavailable("not yet")
+	}
+	return l.Interface.Watch(ctx, k, o)
+}
+
+func TestAStaticPodIsShownToAnAPIThatComesLate(t *testing.T) {
+	inStatic(t, func(w *world, dir *files) {
+		w.halt()
+		var open atomic.Bool
+		w.client = late{w.api, &open}
+		dir.put("s.yaml", aStaticPod)
+		w.start()
+		w.pass(time.Minute) // the Node is registered, and everything has settled
+		if len(w.held()) != 1 || w.get("s-"+me) != nil {
+			t.Fatalf("held %v, mirror %v", w.held(), w.get("s-"+me))
+		}
+		open.Store(true)
+		w.pass(time.Minute)
 		w.wantRunning("s-" + me)
 	})
 }

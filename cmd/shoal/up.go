@@ -39,7 +39,7 @@ func (c upCmd) Run(ctx context.Context, g *Globals, std streams) error {
 		return err
 	}
 	if _, err := exec.LookPath(cfg.Runtime.OCIRuntime); err != nil {
-		return fmt.Errorf("runtime.oci_runtime names a program that is not here: %w", err)
+		return fmt.Errorf("runtime.oci_runtime names a program that is not here: install it, or write runc: %w", err)
 	}
 	self, err := os.Executable()
 	if err != nil {
