@@ -28,6 +28,9 @@ func (w *worker) accept(p *corev1.Pod) {
 	}
 	reason, message := reasonEvicted, w.n.tooLittleFor(p)
 	if message == "" {
+		reason, message = w.n.unarmoured(p)
+	}
+	if message == "" {
 		reason, message = w.n.pods.admit(p)
 	}
 	if reason != "" {

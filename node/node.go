@@ -36,6 +36,7 @@ type Machine struct {
 	ContainerRuntime string              // name://version
 	Capacity         corev1.ResourceList // overrides what is found out about the machine
 	Reserved         corev1.ResourceList // of that, what pods may not request
+	AppArmor         bool                // its kernel enforces AppArmor profiles
 }
 
 // DNS is what pods resolve names with.

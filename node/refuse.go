@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
@@ -23,13 +24,8 @@ func refuses(p *corev1.Pod, c *corev1.Container) error {
 	case s.OS != nil && s.OS.Name != corev1.Linux:
 		return no("spec.os.name", fmt.Sprintf("this machine runs linux, not %s", s.OS.Name))
 	}
-	if s := p.Spec.SecurityContext; s != nil && confines(s.AppArmorProfile) {
-		return no("spec.securityContext.appArmorProfile", "AppArmor profiles are not supported: use type Unconfined, or a seccompProfile")
-	}
 	at := "container " + c.Name + ": "
-	switch s := c.SecurityContext; {
-	case s != nil && confines(s.AppArmorProfile):
-		return no(at+"securityContext.appArmorProfile", "AppArmor profiles are not supported: use type Unconfined, or a seccompProfile")
+	switch {
 	case len(c.VolumeDevices) > 0:
 		return no(at+"volumeDevices", "block devices are not supported: mount a volume of volumeMode Filesystem")
 	case len(c.RestartPolicyRules) > 0:
@@ -45,8 +41,20 @@ func refuses(p *corev1.Pod, c *corev1.Container) error {
 	return nil
 }
 
-func confines(a *corev1.AppArmorProfile) bool {
-	return a != nil && a.Type != corev1.AppArmorProfileTypeUnconfined
+// unarmoured says why a pod cannot have the AppArmor profiles that it names.
+func (n *Node) unarmoured(p *corev1.Pod) (reason, message string) {
+	if n.cfg.Machine.AppArmor {
+		return "", ""
+	}
+	confines := func(a *corev1.AppArmorProfile) bool { return a != nil && a.Type != corev1.AppArmorProfileTypeUnconfined }
+	named := p.Spec.SecurityContext != nil && confines(p.Spec.SecurityContext.AppArmorProfile)
+	for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
+		named = named || c.SecurityContext != nil && confines(c.SecurityContext.AppArmorProfile)
+	}
+	if !named {
+		return "", ""
+	}
+	return "AppArmor", "Pod was rejected: Cannot enforce AppArmor: AppArmor is not enabled on the host"
 }
 
 // handles makes sure that a pod's RuntimeClass is one that this machine has.

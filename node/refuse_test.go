@@ -13,19 +13,12 @@ import (
 )
 
 func TestWhatCannotBeHonouredIsRefused(t *testing.T) {
-	profile := &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeRuntimeDefault}
 	for field, change := range map[string]func(p *corev1.Pod, c *corev1.Container){
 		"spec.hostUsers": func(p *corev1.Pod, _ *corev1.Container) { p.Spec.HostUsers = new(bool) },
 		"spec.resourceClaims": func(p *corev1.Pod, _ *corev1.Container) {
 			p.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "gpu"}}
 		},
 		"spec.os.name": func(p *corev1.Pod, _ *corev1.Container) { p.Spec.OS = &corev1.PodOS{Name: corev1.Windows} },
-		"spec.securityContext.appArmorProfile": func(p *corev1.Pod, _ *corev1.Container) {
-			p.Spec.SecurityContext = &corev1.PodSecurityContext{AppArmorProfile: profile}
-		},
-		"container c: securityContext.appArmorProfile": func(_ *corev1.Pod, c *corev1.Container) {
-			c.SecurityContext = &corev1.SecurityContext{AppArmorProfile: profile}
-		},
 		"container c: volumeDevices":      func(_ *corev1.Pod, c *corev1.Container) { c.VolumeDevices = []corev1.VolumeDevice{{Name: "disk"}} },
 		"container c: restartPolicyRules": func(_ *corev1.Pod, c *corev1.Container) { c.RestartPolicyRules = []corev1.ContainerRestartRule{{}} },
 		"container c: resources.claims":   func(_ *corev1.Pod, c *corev1.Container) { c.Resources.Claims = []corev1.ResourceClaim{{Name: "gpu"}} },
@@ -51,6 +44,26 @@ func TestARefusalIsShownOnThePod(t *testing.T) {
 		p := w.get("a")
 		if s := p.Status.ContainerStatuses[0].State.Waiting; s == nil || s.Reason != runtime.ReasonConfig || !strings.HasPrefix(s.Message, "spec.hostUsers: ") {
 			t.Errorf("waiting: %+v", s)
+		}
+	})
+}
+
+// TestAppArmorWhereTheMachineHasNone: a pod that names a profile is rejected, for good, as by a kubelet.
+func TestAppArmorWhereTheMachineHasNone(t *testing.T) {
+	inWorld(t, func(w *world) {
+		profile := func(kind corev1.AppArmorProfileType) *corev1.AppArmorProfile { return &corev1.AppArmorProfile{Type: kind} }
+		named, unconfined := profile(corev1.AppArmorProfileTypeRuntimeDefault), profile(corev1.AppArmorProfileTypeUnconfined)
+		w.pod("pod", func(p *corev1.Pod) { p.Spec.SecurityContext = &corev1.PodSecurityContext{AppArmorProfile: named} })
+		w.pod("container", func(p *corev1.Pod) {
+			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{AppArmorProfile: named}
+		})
+		w.pod("unconfined", func(p *corev1.Pod) { p.Spec.SecurityContext = &corev1.PodSecurityContext{AppArmorProfile: unconfined} })
+		w.settle()
+		w.wantRunning("unconfined")
+		for _, name := range []string{"pod", "container"} {
+			if s := w.get(name).Status; s.Phase != corev1.PodFailed || s.Reason != "AppArmor" || !strings.HasSuffix(s.Message, "AppArmor is not enabled on the host") {
+				t.Errorf("%s: %s %s %q", name, s.Phase, s.Reason, s.Message)
+			}
 		}
 	})
 }

@@ -80,6 +80,7 @@ func newMachine(ctx context.Context, p *Peer) (*machine, error) {
 	first, second := p.dnsAddresses()
 	m.node = node.New(node.Config{
 		Machine: node.Machine{
+			AppArmor: containerd.AppArmor(),
 			Name: p.cfg.Name, Addresses: []string{p.advertise.String()}, Zone: p.cfg.Zone, Version: p.version, ContainerRuntime: "containerd://",
 			Reserved: reserved(&p.cfg.Reserved),
 		},

@@ -60,6 +60,7 @@ type Runtime struct {
 	sandboxes *sandbox.Sandboxes
 	ready     chan struct{}
 	limits    limits
+	armour    armour
 
 	// Set by Run before ready is closed.
 	client      *client.Client
@@ -94,6 +95,7 @@ func New(c Config) *Runtime {
 		config:    c,
 		sandboxes: sandbox.New(sandbox.Config{RunDir: c.RunDir, CgroupParent: c.CgroupParent}),
 		ready:     make(chan struct{}),
+		armour:    hostArmour(),
 		images:    newImageCache(),
 		pods:      map[types.UID]sandbox.Sandbox{},
 		all:       map[string]*record{},

@@ -59,6 +59,9 @@ func (r *Runtime) spec(
 	}
 	spec.Process.OOMScoreAdj = r.limits.oomScoreAdj(c.Resources.OOMScoreAdj)
 	propagate(spec, c)
+	if err := r.armour.confine(spec, c); err != nil {
+		return nil, err
+	}
 	return spec, r.secure(spec, c)
 }
 
