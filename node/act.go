@@ -28,7 +28,7 @@ func (w *worker) do(ctx context.Context, d desired, a action) error {
 	case sandbox:
 		return w.startSandbox(ctx, d.pod)
 	case attach:
-		return w.attach(ctx)
+		return w.attach(ctx, d.pod)
 	case start:
 		return w.startContainer(ctx, d.pod, a)
 	case stop:
@@ -92,7 +92,11 @@ func (w *worker) startSandbox(ctx context.Context, p *corev1.Pod) error {
 	return nil
 }
 
-func (w *worker) attach(ctx context.Context) error {
+// protectWait is how long network policies may take to be in force, before the pod says what it waits for and begins to wait anew.
+const protectWait = 10 * time.Second
+
+// attach gives the pod its address. When it is done nobody can reach the pod who may not.
+func (w *worker) attach(ctx context.Context, p *corev1.Pod) error {
 	recorded, _ := netip.ParseAddr(w.mem.sandbox.IP)
 	addr, err := w.n.cfg.Network.Attach(ctx, w.uid, w.mem.sandbox.NetNS, recorded)
 	if err != nil {
@@ -100,6 +104,13 @@ func (w *worker) attach(ctx context.Context) error {
 	}
 	if addr != recorded {
 		if err := w.n.cfg.Runtime.RecordIP(ctx, w.uid, addr.String()); err != nil {
+			return err
+		}
+	}
+	if g := w.n.cfg.Guard; g != nil {
+		ctx, cancel := context.WithTimeout(ctx, protectWait)
+		defer cancel()
+		if err := g.Protect(ctx, p, addr); err != nil {
 			return err
 		}
 	}
@@ -251,6 +262,9 @@ func (w *worker) remove(ctx context.Context, d desired) error {
 	}
 	if err := w.n.cfg.Network.Detach(ctx, w.uid); err != nil {
 		return fmt.Errorf("detach pod: %w", err)
+	}
+	if w.n.cfg.Guard != nil {
+		w.n.cfg.Guard.Release(w.uid)
 	}
 	if err := w.n.volumes.Teardown(ctx, w.uid); err != nil {
 		return fmt.Errorf("remove volumes: %w", err)

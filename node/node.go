@@ -45,6 +45,14 @@ type DNS struct {
 	Domain  string   // the cluster's
 }
 
+// Guard holds network policies up for this machine's pods. Safe for concurrent use.
+type Guard interface {
+	// Protect gives a pod its address and returns when the policies about it are in force, or ctx ends.
+	Protect(ctx context.Context, p *corev1.Pod, addr netip.Addr) error
+	// Release takes it back.
+	Release(uid types.UID)
+}
+
 // Config is complete when passed to New.
 type Config struct {
 	Machine Machine
@@ -62,6 +70,8 @@ type Config struct {
 	// Withdrawn blocks until Services send nobody new to the address of a pod that ends, and tells whether they did when it was called. Nil: nobody
 	// is sent by Services.
 	Withdrawn func(ctx context.Context, pod netip.Addr) (was bool, err error)
+	// Guard holds network policies up for pods; nil: there are none.
+	Guard Guard
 	// HostPorts is told which of the machine's ports lead to pods, whenever that changes, from the moment on when it is known. It must not block.
 	HostPorts func([]HostPort)
 	// Thresholds are below what the machine has too little of something; nil: nobody looks, and nobody's limit of ephemeral storage counts.

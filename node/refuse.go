@@ -46,7 +46,9 @@ func (n *Node) unarmoured(p *corev1.Pod) (reason, message string) {
 	if n.cfg.Machine.AppArmor {
 		return "", ""
 	}
-	confines := func(a *corev1.AppArmorProfile) bool { return a != nil && a.Type != corev1.AppArmorProfileTypeUnconfined }
+	confines := func(a *corev1.AppArmorProfile) bool {
+		return a != nil && a.Type != corev1.AppArmorProfileTypeUnconfined
+	}
 	named := p.Spec.SecurityContext != nil && confines(p.Spec.SecurityContext.AppArmorProfile)
 	for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
 		named = named || c.SecurityContext != nil && confines(c.SecurityContext.AppArmorProfile)

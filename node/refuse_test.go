@@ -18,7 +18,7 @@ func TestWhatCannotBeHonouredIsRefused(t *testing.T) {
 		"spec.resourceClaims": func(p *corev1.Pod, _ *corev1.Container) {
 			p.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "gpu"}}
 		},
-		"spec.os.name": func(p *corev1.Pod, _ *corev1.Container) { p.Spec.OS = &corev1.PodOS{Name: corev1.Windows} },
+		"spec.os.name":                    func(p *corev1.Pod, _ *corev1.Container) { p.Spec.OS = &corev1.PodOS{Name: corev1.Windows} },
 		"container c: volumeDevices":      func(_ *corev1.Pod, c *corev1.Container) { c.VolumeDevices = []corev1.VolumeDevice{{Name: "disk"}} },
 		"container c: restartPolicyRules": func(_ *corev1.Pod, c *corev1.Container) { c.RestartPolicyRules = []corev1.ContainerRestartRule{{}} },
 		"container c: resources.claims":   func(_ *corev1.Pod, c *corev1.Container) { c.Resources.Claims = []corev1.ResourceClaim{{Name: "gpu"}} },
@@ -51,7 +51,9 @@ func TestARefusalIsShownOnThePod(t *testing.T) {
 // TestAppArmorWhereTheMachineHasNone: a pod that names a profile is rejected, for good, as by a kubelet.
 func TestAppArmorWhereTheMachineHasNone(t *testing.T) {
 	inWorld(t, func(w *world) {
-		profile := func(kind corev1.AppArmorProfileType) *corev1.AppArmorProfile { return &corev1.AppArmorProfile{Type: kind} }
+		profile := func(kind corev1.AppArmorProfileType) *corev1.AppArmorProfile {
+			return &corev1.AppArmorProfile{Type: kind}
+		}
 		named, unconfined := profile(corev1.AppArmorProfileTypeRuntimeDefault), profile(corev1.AppArmorProfileTypeUnconfined)
 		w.pod("pod", func(p *corev1.Pod) { p.Spec.SecurityContext = &corev1.PodSecurityContext{AppArmorProfile: named} })
 		w.pod("container", func(p *corev1.Pod) {

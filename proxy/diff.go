@@ -48,7 +48,7 @@ func compareChains(a, b Chain) int {
 func level(c Chain) int {
 	name := strings.TrimPrefix(c.Name, prefix)
 	switch {
-	case strings.HasPrefix(name, "C-"), strings.HasPrefix(name, "L-"):
+	case strings.HasPrefix(name, "C-"), strings.HasPrefix(name, "L-"), strings.HasPrefix(name, ingressKind), strings.HasPrefix(name, egressKind):
 		return 0
 	case strings.HasPrefix(name, "X-"):
 		return 1

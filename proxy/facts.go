@@ -9,6 +9,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"shoal/internal/client"
+	"shoal/proxy/policy"
 	"shoal/proxy/source"
 )
 
@@ -22,6 +23,10 @@ type Facts struct {
 	HostPorts   []HostPort
 	// HostPortsKnown is false while it is not known which there are: those in the kernel stay.
 	HostPortsKnown bool
+	// Isolations are what NetworkPolicies let this machine's pods receive and send.
+	Isolations []policy.Isolation
+	// PoliciesKnown is false while these are not known: those in the kernel stay.
+	PoliciesKnown bool
 	// Down tells which endpoints are presumed unreachable; nil means none. It must be a function of its argument.
 	Down func(*source.Endpoint) bool
 }

@@ -43,6 +43,7 @@ type packet struct {
 	to         netip.AddrPort // where it goes by now
 	translated bool
 	marked     bool
+	known      bool // of a connection that was let through before
 	choose     func(p float64) bool
 }
 
@@ -62,7 +63,7 @@ func (f *Fake) Send(p Packet, choose func(probability float64) bool) Result {
 		first, filter = "OUTPUT", "OUTPUT"
 	}
 	if known {
-		k.to, k.translated = old.to, old.to != p.To
+		k.to, k.translated, k.known = old.to, old.to != p.To, true
 	} else {
 		f.walk(k, tableNAT, first)
 	}
@@ -213,20 +214,35 @@ func (p *ruleParser) word(w string) error {
 		p.match(func(_ *Fake, k *packet) bool { return k.Proto == proto })
 	case "-m":
 		return p.extension(p.next())
-	case "--dport":
-		from, to, ranged := strings.Cut(p.next(), ":")
-		first, err := strconv.Atoi(from)
-		last := first
-		if ranged && err == nil {
-			last, err = strconv.Atoi(to)
-		}
-		p.match(func(_ *Fake, k *packet) bool { return int(k.to.Port()) >= first && int(k.to.Port()) <= last })
-		return err
+	case "--dport", "--dports":
+		return p.ports(p.next())
 	case "-j":
 		return p.jump(p.next())
 	default:
 		return fmt.Errorf("unknown word %q", w)
 	}
+	return nil
+}
+
+// ports reads numbers and ranges.
+func (p *ruleParser) ports(list string) error {
+	var all [][2]int
+	for text := range strings.SplitSeq(list, ",") {
+		from, to, ranged := strings.Cut(text, ":")
+		first, err := strconv.Atoi(from)
+		last := first
+		if ranged && err == nil {
+			last, err = strconv.Atoi(to)
+		}
+		if err != nil {
+			return err
+		}
+		all = append(all, [2]int{first, last})
+	}
+	p.match(func(_ *Fake, k *packet) bool {
+		port := int(k.to.Port())
+		return slices.ContainsFunc(all, func(r [2]int) bool { return r[0] <= port && port <= r[1] })
+	})
 	return nil
 }
 
@@ -248,7 +264,7 @@ func (p *ruleParser) jump(target string) error {
 
 func (p *ruleParser) extension(name string) error {
 	switch name {
-	case "tcp", "udp":
+	case "tcp", "udp", "multiport":
 		return nil // its options follow
 	case "comment":
 		p.next()
@@ -271,7 +287,7 @@ func (p *ruleParser) extension(name string) error {
 		}
 		states := strings.Split(p.next(), ",")
 		p.match(func(_ *Fake, k *packet) bool {
-			return slices.Contains(states, "NEW") || k.translated && slices.Contains(states, "DNAT")
+			return !k.known && slices.Contains(states, "NEW") || k.translated && slices.Contains(states, "DNAT")
 		})
 	case "statistic":
 		p.words = p.words[3:] // --mode random --probability

@@ -20,6 +20,7 @@ import (
 
 	"shoal/internal/api"
 	"shoal/internal/client"
+	"shoal/proxy/policy"
 	"shoal/proxy/source"
 )
 
@@ -28,6 +29,7 @@ type Config struct {
 	Node        string
 	Source      *source.Source
 	Programmer  Programmer
+	Policies    *policy.Source  // nil: there are no NetworkPolicies
 	Liveness    source.Liveness // nil: every machine is taken to be alive
 	PodCIDR     netip.Prefix    // of the whole cluster
 	ServiceCIDR netip.Prefix
@@ -51,6 +53,7 @@ type Proxy struct {
 	mu      sync.Mutex
 	applied Applied
 	serving serving
+	begun   int // turns
 
 	hostPorts      []HostPort
 	hostPortsKnown bool
@@ -87,6 +90,9 @@ func New(c Config) *Proxy {
 	p := &Proxy{c: c, wake: make(chan struct{}, 1), ready: make(chan struct{}), printed: map[Chain]wording{}, serving: serving{changed: make(chan struct{})}}
 	p.check = newChecker(c.Dial, p.poke)
 	c.Source.OnChange(p.poke)
+	if c.Policies != nil {
+		c.Policies.OnChange(p.poke)
+	}
 	return p
 }
 
@@ -187,14 +193,18 @@ type kernel struct {
 func (p *Proxy) turn(ctx context.Context, k *kernel) error {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
+	p.mu.Lock()
+	p.begun++
+	n := p.begun
+	p.mu.Unlock()
 	f, silent := p.facts()
 	want := Render(f)
-	want.keepHostPorts = !f.HostPortsKnown
+	want.keepHostPorts, want.keepPolicies = !f.HostPortsKnown, !f.PoliciesKnown
 	p.watchSilent(f, silent)
 	if err := p.program(ctx, k, want); err != nil {
 		return err
 	}
-	p.serve(f.Slices)
+	p.serve(f, n)
 	return nil
 }
 
@@ -211,6 +221,9 @@ func (p *Proxy) program(ctx context.Context, k *kernel, want *Rules) error {
 	}
 	if want.keepHostPorts {
 		want.chains[hostPortsChain] = k.chains[hostPortsChain]
+	}
+	if want.keepPolicies {
+		keepPolicies(want.chains, k.chains)
 	}
 	inputs := diff(k.chains, want.chains)
 	sent := 0
@@ -262,6 +275,13 @@ func (p *Proxy) facts() (f *Facts, silent func(node string) bool) {
 		Services: p.c.Source.Services(), Slices: p.c.Source.AllSlices(),
 	}
 	f.HostPorts, f.HostPortsKnown = p.currentHostPorts()
+	f.PoliciesKnown = true
+	if p.c.Policies != nil {
+		var policies *policy.Facts
+		if policies, f.PoliciesKnown = p.c.Policies.Facts(); f.PoliciesKnown {
+			f.Isolations = policy.Decide(policies)
+		}
+	}
 	if p.c.Liveness == nil {
 		return f, func(string) bool { return false }
 	}

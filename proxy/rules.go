@@ -22,6 +22,7 @@ type Rules struct {
 	services      []port
 	hostPorts     []HostPort
 	keepHostPorts bool // they are not known: their chain is what the kernel holds, set before it is applied
+	keepPolicies  bool // the same for NetworkPolicies
 }
 
 const (
@@ -78,6 +79,7 @@ func Render(f *Facts) *Rules {
 		r.port(&ports[i])
 	}
 	r.hostPorts(f.HostPorts)
+	r.policies(f.Isolations)
 	r.finish()
 	out := &Rules{chains: make(map[Chain]string, len(r.chains)), services: ports, hostPorts: f.HostPorts}
 	for c, text := range r.chains {
@@ -143,6 +145,7 @@ func (r *renderer) base() {
 		r.add(tableFilter, c, " -d ", vips, " -m conntrack --ctstate NEW", rejectOther)
 		r.add(tableFilter, c, " -m conntrack --ctstate NEW -j ", chainNoExternal)
 	}
+	r.add(tableFilter, chainForward, " -m conntrack --ctstate NEW -j ", chainPolicies)
 	r.add(tableFilter, chainForward, " -s ", pods, " -j ACCEPT")
 	r.add(tableFilter, chainForward, " -d ", pods, " -j ACCEPT")
 }

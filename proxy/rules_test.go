@@ -28,9 +28,13 @@ const (
 // load renders objects for node-1 and returns a machine that holds the rules.
 func load(t *testing.T, down func(*source.Endpoint) bool, objects ...api.Object) *Fake {
 	t.Helper()
-	f := NewFake(netip.MustParseAddr(here), netip.MustParseAddr(gateway))
-	want := Render(factsOf(down, objects...))
-	for _, input := range diff(nil, want.chains) {
+	return loadFacts(t, factsOf(down, objects...))
+}
+
+func loadFacts(t *testing.T, facts *Facts) *Fake {
+	t.Helper()
+	f := testMachine()
+	for _, input := range diff(nil, Render(facts).chains) {
 		if err := f.Restore(t.Context(), input); err != nil {
 			t.Fatalf("%v in\n%s", err, input)
 		}

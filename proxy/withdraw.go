@@ -12,8 +12,10 @@ import (
 
 // serving is what the rules were made from that the kernel holds.
 type serving struct {
-	slices  map[client.Key][]*discoveryv1.EndpointSlice
-	changed chan struct{} // closed when other rules are there
+	slices map[client.Key][]*discoveryv1.EndpointSlice
+	// policies is the last turn after which those that were known when it began are in force.
+	policies int
+	changed  chan struct{} // closed when other rules are there
 }
 
 // Withdrawn blocks until new connections to Services are no longer sent to an address of a ready endpoint, as far as this machine is concerned, or ctx
@@ -48,10 +50,13 @@ func ready(all map[client.Key][]*discoveryv1.EndpointSlice, ip netip.Addr) bool 
 	return false
 }
 
-// serve notes what the rules were made from that the kernel holds now.
-func (p *Proxy) serve(slices map[client.Key][]*discoveryv1.EndpointSlice) {
+// serve notes what the rules were made from, in a turn, that the kernel holds now.
+func (p *Proxy) serve(f *Facts, turn int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	close(p.serving.changed)
-	p.serving = serving{slices, make(chan struct{})}
+	if !f.PoliciesKnown {
+		turn = p.serving.policies
+	}
+	p.serving = serving{slices: f.Slices, policies: turn, changed: make(chan struct{})}
 }

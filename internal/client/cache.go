@@ -26,7 +26,9 @@ type CacheConfig struct {
 	ListOptions ListOptions
 	// Indexes name functions that return the values under which ByIndex finds an object.
 	Indexes map[string]func(api.Object) []string
-	Log     *slog.Logger
+	// Keep returns what is kept of an object, with its name, UID and revision; nil keeps all of it.
+	Keep func(api.Object) api.Object
+	Log  *slog.Logger
 	// Detector, when set, remembers every object handed out, so that a test can tell whether one was changed.
 	Detector *MutationDetector
 }
@@ -283,6 +285,9 @@ func (c *Cache[T]) put(key Key, o T) {
 	if had && old.GetUID() != o.GetUID() {
 		c.remove(key) // another object of the same name: its end was missed
 		old, had = *new(T), false
+	}
+	if c.cfg.Keep != nil {
+		o = c.cfg.Keep(o).(T)
 	}
 	if c.cfg.Detector != nil {
 		c.cfg.Detector.Add(o)

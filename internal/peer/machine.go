@@ -26,6 +26,7 @@ import (
 	"shoal/node/runtime/containerd"
 	"shoal/proxy"
 	"shoal/proxy/dns"
+	"shoal/proxy/policy"
 	"shoal/proxy/source"
 )
 
@@ -38,8 +39,10 @@ type machine struct {
 	node    *node.Node
 	network *network.Machine
 	source  *source.Source
-	proxy   *proxy.Proxy
-	dns     *dns.Server
+	// policies are the cluster's NetworkPolicies, for the proxy.
+	policies *policy.Source
+	proxy    *proxy.Proxy
+	dns      *dns.Server
 	// manifests are the machine's static pods.
 	manifests *manifests.Directory
 	csi       *csi.Drivers
@@ -74,19 +77,20 @@ func newMachine(ctx context.Context, p *Peer) (*machine, error) {
 	}
 	m.manifests = manifests.New(cmp.Or(p.cfg.Runtime.StaticPods, filepath.Join(p.cfg.DataDir, "static-pods")), p.log)
 	m.csi = csi.New(csi.Config{Dir: p.cfg.Runtime.KubeletDir, Records: filepath.Join(p.cfg.DataDir, "pods"), Log: p.log})
+	m.policies = policy.New(policy.Config{Node: p.cfg.Name, Client: c, PodRange: pods, Log: p.log})
 	m.proxy = proxy.New(proxy.Config{
-		Node: p.cfg.Name, Source: m.source, Programmer: &proxy.Kernel{}, Liveness: liveness{p}, PodCIDR: pods, ServiceCIDR: services, Log: p.log,
+		Node: p.cfg.Name, Source: m.source, Policies: m.policies, Programmer: &proxy.Kernel{}, Liveness: liveness{p}, PodCIDR: pods, ServiceCIDR: services, Log: p.log,
 	})
 	first, second := p.dnsAddresses()
 	m.node = node.New(node.Config{
 		Machine: node.Machine{
 			AppArmor: containerd.AppArmor(),
-			Name: p.cfg.Name, Addresses: []string{p.advertise.String()}, Zone: p.cfg.Zone, Version: p.version, ContainerRuntime: "containerd://",
+			Name:     p.cfg.Name, Addresses: []string{p.advertise.String()}, Zone: p.cfg.Zone, Version: p.version, ContainerRuntime: "containerd://",
 			Reserved: reserved(&p.cfg.Reserved),
 		},
 		Client: c, Runtime: m.runtime, Network: m.network, Dir: p.cfg.DataDir,
 		DNS:        node.DNS{Servers: []string{first.String(), second.String()}, Domain: p.cfg.Network.Domain},
-		Authorizer: podAuthority{p.authority}, Now: p.now, Log: p.log, Metrics: p.loops, Withdrawn: m.proxy.Withdrawn,
+		Authorizer: podAuthority{p.authority}, Now: p.now, Log: p.log, Metrics: p.loops, Withdrawn: m.proxy.Withdrawn, Guard: m.proxy,
 		Thresholds: thresholds(&p.cfg.Eviction), HostPorts: m.openHostPorts, Manifests: m.manifests, CSI: m.csi,
 		Handler: filepath.Base(p.cfg.Runtime.OCIRuntime), PodPIDs: int64(p.cfg.Runtime.PodPIDs),
 	})
@@ -138,7 +142,7 @@ func thresholds(e *config.Eviction) pressure.Thresholds {
 func (m *machine) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		m.keeper.Run, m.runtime.Run, m.manifests.Run, m.csi.Run, m.node.Run, m.source.Run, m.network.Run, m.proxy.Run, m.dns.Run,
+		m.keeper.Run, m.runtime.Run, m.manifests.Run, m.csi.Run, m.node.Run, m.source.Run, m.policies.Run, m.network.Run, m.proxy.Run, m.dns.Run,
 	} {
 		g.Go(func() error { return run(ctx) })
 	}

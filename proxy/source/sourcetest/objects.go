@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"shoal/internal/api"
@@ -19,6 +20,12 @@ func kindOf(o api.Object) *api.Kind {
 		return api.Services
 	case *discoveryv1.EndpointSlice:
 		return api.EndpointSlices
+	case *networkingv1.NetworkPolicy:
+		return api.NetworkPolicies
+	case *corev1.Namespace:
+		return api.Namespaces
+	case *corev1.Pod:
+		return api.Pods
 	}
 	panic(fmt.Sprintf("sourcetest: no kind for %T", o))
 }
