@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,7 +27,7 @@ import (
 // A tenant is a namespace with this label, and what is in it under tenantPart.
 const (
 	tenantLabel = "shoal/tenant"
-	tenantPart  = "tenant" // the name of its quota, its limits and its binding
+	tenantPart  = "tenant" // the name of its quota, its limits, its binding and its network policy
 )
 
 type tenantCmd struct {
@@ -41,6 +42,7 @@ type tenantCreateCmd struct {
 	Pods     *int64   `placeholder:"N" help:"How many pods it may have."`
 	Users    []string `name:"user" placeholder:"NAME" help:"Who administers it. May be repeated."`
 	Groups   []string `name:"group" placeholder:"NAME" help:"Which groups administer it. May be repeated."`
+	Network  string   `enum:"own,open" default:"own" help:"Whom its pods reach, and who reaches them, unless further NetworkPolicies allow more: own (one another) or open (everybody)."`
 	Security string   `enum:"restricted,baseline,privileged" default:"restricted" help:"The Pod Security Standard that its pods are held to: restricted, baseline or privileged."`
 }
 
@@ -69,6 +71,9 @@ func (c tenantCreateCmd) Run(ctx context.Context, g *Globals, std streams) error
 		fmt.Fprintf(std.out, ", and to %s", listOf(limits))
 	} else {
 		fmt.Fprint(std.out, ", and to no quota: give --cpu, --memory or --pods")
+	}
+	if c.Network == "own" {
+		fmt.Fprint(std.out, "; they reach one another and nobody else: NetworkPolicies allow more, --network open all")
 	}
 	fmt.Fprintln(std.out)
 	if len(c.Users)+len(c.Groups) == 0 {
@@ -118,7 +123,22 @@ func (c tenantCreateCmd) objects() ([]tenantObject, error) {
 	for _, name := range c.Groups {
 		admins.Subjects = append(admins.Subjects, rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: name})
 	}
-	return []tenantObject{{api.Namespaces, ns}, {api.ResourceQuotas, quota}, {api.LimitRanges, limits}, {api.RoleBindings, admins}}, nil
+	network := c.network()
+	network.TypeMeta, network.ObjectMeta = meta(api.NetworkPolicies, tenantPart)
+	return []tenantObject{{api.Namespaces, ns}, {api.NetworkPolicies, network}, {api.ResourceQuotas, quota}, {api.LimitRanges, limits}, {api.RoleBindings, admins}}, nil
+}
+
+// network is the policy of all its pods.
+func (c tenantCreateCmd) network() *networkingv1.NetworkPolicy {
+	p := &networkingv1.NetworkPolicy{}
+	p.Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}
+	peers := []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{}}}
+	if c.Network == "open" {
+		peers = nil // everybody
+	}
+	p.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{From: peers}}
+	p.Spec.Egress = []networkingv1.NetworkPolicyEgressRule{{To: peers}}
+	return p
 }
 
 // hard is what the tenant may have.

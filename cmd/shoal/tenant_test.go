@@ -22,11 +22,12 @@ func TestTenantCreate(t *testing.T) {
 		_, _ = w.Write(b)
 	})
 	out, stderr, code := cli(t, "", append(at, "tenant", "create", "team", "--cpu", "4", "--memory", "128Mi", "--pods", "20", "--user", "jane", "--group", "crew")...)
-	if want := `tenant team: its pods are held to "restricted", and to limits.memory=128Mi, pods=20, requests.cpu=4, requests.memory=128Mi` + "\n"; code != 0 || out != want || stderr != "" {
+	if want := `tenant team: its pods are held to "restricted", and to limits.memory=128Mi, pods=20, requests.cpu=4, requests.memory=128Mi; they reach one another and nobody else: NetworkPolicies allow more, --network open all` + "\n"; code != 0 || out != want || stderr != "" {
 		t.Errorf("code %d: %q, %q", code, out, stderr)
 	}
 	for i, want := range []string{
 		`PATCH /api/v1/namespaces/team {"kind":"Namespace","apiVersion":"v1","metadata":{"name":"team","labels":{"pod-security.kubernetes.io/enforce":"restricted","shoal/tenant":"team"}}`,
+		`PATCH /apis/networking.k8s.io/v1/namespaces/team/networkpolicies/tenant {"kind":"NetworkPolicy","apiVersion":"networking.k8s.io/v1","metadata":{"name":"tenant","namespace":"team","labels":{"shoal/tenant":"team"}},"spec":{"podSelector":{},"ingress":[{"from":[{"podSelector":{}}]}],"egress":[{"to":[{"podSelector":{}}]}],"policyTypes":["Ingress","Egress"]}`,
 		`PATCH /api/v1/namespaces/team/resourcequotas/tenant {"kind":"ResourceQuota","apiVersion":"v1","metadata":{"name":"tenant","namespace":"team","labels":{"shoal/tenant":"team"}},"spec":{"hard":{"limits.memory":"128Mi","pods":"20","requests.cpu":"4","requests.memory":"128Mi"}}`,
 		`PATCH /api/v1/namespaces/team/limitranges/tenant {"kind":"LimitRange","apiVersion":"v1","metadata":{"name":"tenant","namespace":"team","labels":{"shoal/tenant":"team"}},"spec":{"limits":[{"type":"Container","default":{"memory":"128Mi"},"defaultRequest":{"cpu":"50m","memory":"128Mi"}}]}`,
 		`PATCH /apis/rbac.authorization.k8s.io/v1/namespaces/team/rolebindings/tenant {"kind":"RoleBinding","apiVersion":"rbac.authorization.k8s.io/v1","metadata":{"name":"tenant","namespace":"team","labels":{"shoal/tenant":"team"}},"subjects":[{"kind":"User","apiGroup":"rbac.authorization.k8s.io","name":"jane"},{"kind":"Group","apiGroup":"rbac.authorization.k8s.io","name":"crew"}],"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"admin"}`,
@@ -34,6 +35,10 @@ func TestTenantCreate(t *testing.T) {
 		if i >= len(got) || !strings.HasPrefix(got[i], want) {
 			t.Errorf("request %d:\n%v\nwant\n%s", i, got, want)
 		}
+	}
+	got = nil
+	if out, _, _ := cli(t, "", append(at, "tenant", "create", "team", "--network", "open")...); strings.Contains(out, "nobody else") || len(got) < 2 || !strings.Contains(got[1], `"ingress":[{}],"egress":[{}],"policyTypes":["Ingress","Egress"]`) {
+		t.Errorf("open: %s, %v", out, got)
 	}
 	refused = "/api/v1/namespaces/team/limitranges/tenant"
 	if _, stderr, code = cli(t, "", append(at, "tenant", "create", "team")...); code != exitFailed || !strings.Contains(stderr, "limitrange of tenant team: no\nWhat was made before stays") {
@@ -49,6 +54,7 @@ func TestTenantRefuses(t *testing.T) {
 		"tenant create team --memory=-1":      `--memory "-1" is no amount`,
 		"tenant create team --pods=-1":        "--pods -1",
 		"tenant create team --security loose": "--security",
+		"tenant create team --network none":   "--network",
 	} {
 		_, stderr, code := cli(t, "", append(at, strings.Fields(args)...)...)
 		if code != exitUsage || !strings.Contains(stderr, want) {
