@@ -235,17 +235,23 @@ func (c *cluster) converge(at string, apps []*app) {
 	})
 }
 
-// judge goes through all moments that a watch showed.
+// judge goes through all moments that a watch showed. A pod whose machine was given up is one more than there ought to be: while its replacement is made, and
+// when the machine comes back, from then on until one of the two is taken away. So it does not count any more; converge sees that in the end it does.
 func (c *cluster) judge(before []*corev1.Pod, seen []seen, apps []*app, deadly bool) {
 	c.Helper()
 	pods := map[client.Key]*corev1.Pod{}
 	for _, p := range before {
 		pods[client.KeyOf(p)] = p
 	}
+	givenUp := map[types.UID]bool{}
 	for _, s := range seen {
 		delete(pods, s.key)
 		if !s.deleted {
-			pods[s.key] = s.object.(*corev1.Pod)
+			p := s.object.(*corev1.Pod)
+			pods[s.key] = p
+			if api.PodCondition(p, corev1.DisruptionTarget) != nil {
+				givenUp[p.UID] = true
+			}
 		}
 		for _, a := range apps {
 			counted, ready := 0, 0
@@ -253,7 +259,7 @@ func (c *cluster) judge(before []*corev1.Pod, seen []seen, apps []*app, deadly b
 				if p.Labels["app"] != a.name || !api.IsPodActive(p) {
 					continue
 				}
-				if api.PodCondition(p, corev1.DisruptionTarget) == nil {
+				if !givenUp[p.UID] {
 					counted++
 				}
 				if api.IsPodReady(p) {
