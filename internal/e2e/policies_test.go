@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -41,8 +40,8 @@ spec:
 `, namespace, name, node)
 }
 
-// shellPod is a pod to call from.
-func shellPod(namespace, name, node, script string) string {
+// callerPod is a probe to call from, or one that calls by itself.
+func callerPod(namespace, name, node, args string) string {
 	return fmt.Sprintf(`
 ---
 apiVersion: v1
@@ -52,8 +51,8 @@ spec:
   nodeName: %[3]s
   restartPolicy: Never
   terminationGracePeriodSeconds: 0
-  containers: [{name: sh, image: "shoal.local/busybox:1", command: [sh, -c, %[4]q]}]
-`, namespace, name, node, script)
+  containers: [{name: probe, image: "shoal.local/probe:1", args: [%[4]s]}]
+`, namespace, name, node, args)
 }
 
 const allowStrangers = `
@@ -69,9 +68,9 @@ spec:
 
 // callFrom calls a URL from a pod: nil when it is answered, errRefused when it is refused at once.
 func callFrom(ctx context.Context, namespace, name, url string) error {
-	out, err := tryShoal(ctx, "-n", namespace, "exec", name, "--", "wget", "-q", "-T", "3", "-O", "-", url)
+	out, err := tryShoal(ctx, "-n", namespace, "exec", name, "--", "/app", "get", url)
 	switch {
-	case err == nil && strings.Contains(out, "from"):
+	case err == nil && strings.Contains(out, ":"): // who answers, and the caller's address
 		return nil
 	case err == nil:
 		return fmt.Errorf("answer %q", out)
@@ -86,11 +85,10 @@ var errRefused = errors.New("refused")
 // TestNetworkPolicies shuts a tenant off, lets somebody in, and looks from pods of the same machine, of others, and through Services.
 func TestNetworkPolicies(t *testing.T) {
 	c := startLab(t, 3)
-	shoal(t, "image", "import", filepath.Join(repo(), "build/images/busybox.tar"))
 	shoal(t, "tenant", "create", "team", "--security", "baseline")
-	const forever = "sleep 99999"
-	apply(t, server("team", "web", "peer-1")+shellPod("team", "friend", "peer-1", forever)+shellPod("team", "friend-far", "peer-2", forever)+
-		server("default", "world", "peer-3")+shellPod("default", "stranger", "peer-1", forever)+shellPod("default", "stranger-far", "peer-2", forever))
+	const forever = "sleep"
+	apply(t, server("team", "web", "peer-1")+callerPod("team", "friend", "peer-1", forever)+callerPod("team", "friend-far", "peer-2", forever)+
+		server("default", "world", "peer-3")+callerPod("default", "stranger", "peer-1", forever)+callerPod("default", "stranger-far", "peer-2", forever))
 	for _, p := range []string{"team/web", "team/friend", "team/friend-far", "default/world", "default/stranger", "default/stranger-far"} {
 		ns, name, _ := strings.Cut(p, "/")
 		shoal(t, "-n", ns, "wait", "pod", name, "--for", "condition=Ready") // which its own machine's probe says: that may come in
@@ -141,32 +139,27 @@ func TestNetworkPolicies(t *testing.T) {
 		expect("guests no more", errRefused, strangers, both)
 	})
 	t.Run("the peer's restart opens nothing", func(t *testing.T) {
-		script := `n=0; while [ $n -lt 150 ]; do n=$((n+1)); wget -q -T 1 -O - ` + web + ` && echo OPEN; sleep 0.05; done; echo asked $n`
-		asked := make(chan string, 1)
-		go func() {
-			out, err := tryShoal(t.Context(), "exec", "stranger-far", "--", "sh", "-c", script)
-			asked <- fmt.Sprint(out, err)
-		}()
+		apply(t, callerPod("default", "prober", "peer-2", `ask, "`+web+`", "50", "10"`))
+		within(t, 10*time.Second, "it asks", func(ctx context.Context) error {
+			out, err := tryShoal(ctx, "logs", "prober")
+			if err == nil && !strings.Contains(out, "failed") {
+				err = errNotYet
+			}
+			return err
+		})
 		shoal(t, "lab", "kill", "peer-1", "--process")
 		shoal(t, "lab", "start", "peer-1")
-		if got := <-asked; strings.Contains(got, "OPEN") || !strings.Contains(got, "asked 150") {
-			t.Errorf("while the peer was restarted: %s", got)
-		}
+		allRefused(t, "default", "prober")
 	})
 	t.Run("a pod is shut off from its first moment on", func(t *testing.T) {
 		var all strings.Builder
 		const pods = 10
 		for i := range pods {
-			all.WriteString(shellPod("team", fmt.Sprintf("eager-%d", i), "peer-1",
-				`n=0; while [ $n -lt 40 ]; do n=$((n+1)); wget -q -T 1 -O - `+world+` && echo OPEN; done; echo asked $n`))
+			all.WriteString(callerPod("team", fmt.Sprintf("eager-%d", i), "peer-1", `ask, "`+world+`", "100", "3"`))
 		}
 		apply(t, all.String())
 		for i := range pods {
-			name := fmt.Sprintf("eager-%d", i)
-			shoal(t, "-n", "team", "wait", "pod", name, "--for", "jsonpath={.status.phase}=Succeeded")
-			if got := shoal(t, "-n", "team", "logs", name); strings.Contains(got, "OPEN") || !strings.Contains(got, "asked 40") {
-				t.Errorf("%s: %s", name, got)
-			}
+			allRefused(t, "team", fmt.Sprintf("eager-%d", i))
 		}
 	})
 	t.Run("without policies all is open", func(t *testing.T) {
@@ -174,4 +167,19 @@ func TestNetworkPolicies(t *testing.T) {
 		expect("open", nil, append(strangers, friends...), both)
 		expect("open", nil, friends, []string{world})
 	})
+}
+
+// allRefused waits for the end of a pod that calls by itself: nobody has ever answered it.
+func allRefused(t *testing.T, namespace, name string) {
+	t.Helper()
+	shoal(t, "-n", namespace, "wait", "pod", name, "--for", "jsonpath={.status.phase}=Succeeded")
+	out := shoal(t, "-n", namespace, "logs", name)
+	var sent, failed int
+	at := strings.LastIndex(out, "sent ")
+	if at < 0 {
+		t.Fatalf("%s: %s", name, out)
+	}
+	if _, err := fmt.Sscanf(out[at:], "sent %d failed %d", &sent, &failed); err != nil || sent < 100 || failed != sent {
+		t.Errorf("%s: %s", name, out[at:])
+	}
 }

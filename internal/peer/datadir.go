@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -42,11 +43,41 @@ func openDataDir(path string) (*dataDir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = f.Close()
+	if !lock(f) {
 		return nil, fmt.Errorf("another peer runs on the data directory %s: stop it, or give this one a directory of its own (--data-dir)", path)
 	}
 	return &dataDir{path: path, lock: f}, nil
+}
+
+// lockWait is how long a directory may still be held by what is left of a peer that was killed: a process that it was about to start has its files until
+// it is another program.
+const lockWait = 2 * time.Second
+
+// lock takes a file for this process; false when another one keeps it.
+func lock(f *os.File) bool {
+	fd := int(f.Fd())
+	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
+		return true
+	}
+	got, tooLate := make(chan error), make(chan struct{})
+	go func() {
+		err := unix.Flock(fd, unix.LOCK_EX)
+		for err == unix.EINTR {
+			err = unix.Flock(fd, unix.LOCK_EX)
+		}
+		select {
+		case got <- err:
+		case <-tooLate:
+			_ = f.Close()
+		}
+	}()
+	select {
+	case err := <-got:
+		return err == nil
+	case <-time.After(lockWait):
+		close(tooLate)
+		return false
+	}
 }
 
 // Close releases the directory.

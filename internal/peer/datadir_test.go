@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -49,5 +50,26 @@ func TestMemorySurvives(t *testing.T) {
 	}
 	if _, _, err := d.read(); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("a damaged file: %v", err)
+	}
+}
+
+// TestADirectoryThatIsHeldForAMoment: a peer that is killed while it starts a program leaves a process that holds its directory a moment longer.
+func TestADirectoryThatIsHeldForAMoment(t *testing.T) {
+	dir := t.TempDir()
+	first, err := openDataDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		time.Sleep(lockWait / 20)
+		_ = first.Close()
+	}()
+	second, err := openDataDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	if _, err := openDataDir(dir); err == nil || !strings.Contains(err.Error(), "another peer runs") {
+		t.Errorf("two peers on one directory: %v", err)
 	}
 }
