@@ -14,8 +14,9 @@ var allowed = []struct {
 	from string
 	to   []string
 }{
-	{"cmd/...", []string{"internal/peer", "internal/lab", "internal/client", "internal/api", "internal/config", "internal/backup", "node/keeper", "master/scheduler/..."}},
-	{"internal/peer", []string{"consensus/...", "gossip/...", "master/...", "node/...", "proxy/...", "internal/api", "internal/client", "internal/config", "internal/pki", "internal/backup"}},
+	{"cmd/...", []string{"internal/audit", "internal/peer", "internal/lab", "internal/client", "internal/api", "internal/config", "internal/backup", "node/keeper", "master/scheduler/..."}},
+	{"internal/peer", []string{"consensus/...", "gossip/...", "master/...", "node/...", "proxy/...", "internal/api", "internal/client", "internal/config", "internal/pki", "internal/backup", "internal/audit"}},
+	{"internal/audit", nil},
 	{"internal/backup", []string{"internal/atomicfile"}},
 	{"internal/atomicfile", nil},
 	{"internal/lab", []string{"internal/api", "node/runtime/pause"}},
@@ -26,7 +27,7 @@ var allowed = []struct {
 	{"internal/pki", []string{"internal/atomicfile"}},
 	{"master/registry", []string{"consensus", "consensus/store", "internal/api", "internal/api/custom", "internal/client"}},
 	{"master/api/openapi", nil},
-	{"master/api", []string{"master/api/openapi", "master/registry", "master/auth", "master/admission", "internal/api", "internal/client"}},
+	{"master/api", []string{"master/api/openapi", "master/registry", "master/auth", "master/admission", "internal/api", "internal/client", "internal/audit"}},
 	{"master", []string{"master/scheduler/...", "master/controller/...", "internal/api", "internal/client"}},
 	{"master/scheduler/...", []string{"master/scheduler/...", "internal/api", "internal/client"}},
 	{"master/controller/...", []string{"master/controller/...", "internal/api", "internal/api/custom", "internal/client"}},

@@ -42,6 +42,7 @@ func (c *Config) check(src source) error {
 	k.positive("timeouts.eviction_grace", c.Timeouts.EvictionGrace, time.Second)
 	k.positive("timeouts.agent_grace", c.Timeouts.AgentGrace, time.Second)
 	k.backup(&c.Backup)
+	k.audit(&c.Log.Audit)
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	k.oneOf("log.format", c.Log.Format, "text", "json")
 	return errors.Join(k.errs...)

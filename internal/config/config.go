@@ -113,6 +113,7 @@ type Backup struct {
 type Log struct {
 	Level  string `toml:"level"`
 	Format string `toml:"format"`
+	Audit  Audit  `toml:"audit"`
 }
 
 // Default returns what an empty file means.
@@ -137,6 +138,6 @@ func Default() *Config {
 		Timeouts: Timeouts{EvictionGrace: 3 * time.Second, AgentGrace: 5 * time.Minute},
 		Master:   Master{Without: []string{}},
 		Backup:   Backup{Directory: "/var/backups/shoal", Keep: 14, Recipients: []string{}},
-		Log:      Log{Level: "info", Format: "text"},
+		Log:      Log{Level: "info", Format: "text", Audit: Audit{Enabled: true, MaxSize: "64Mi", Keep: 8}},
 	}
 }

@@ -50,6 +50,9 @@ func (p *Peer) writeMetrics(w io.Writer) {
 	} {
 		masterapi.WriteGauge(w, m.name, map[string]float64{"": m.value})
 	}
+	if p.audit != nil {
+		masterapi.WriteGauge(w, "shoal_audit_records", map[string]float64{"": float64(p.audit.Seq())})
+	}
 	count := map[api.Liveness]int{}
 	for _, m := range p.members() {
 		count[m.State]++

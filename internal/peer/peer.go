@@ -18,6 +18,7 @@ import (
 	"shoal/consensus"
 	"shoal/gossip"
 	"shoal/internal/api"
+	"shoal/internal/audit"
 	"shoal/internal/client"
 	"shoal/internal/config"
 	"shoal/internal/pki"
@@ -59,6 +60,7 @@ type Peer struct {
 	loops     *client.LoopMetrics
 	machine   *machine
 	api       http.Handler
+	audit     *audit.Log // nil: nobody wants one
 }
 
 // New returns a peer that has done nothing yet.
@@ -73,6 +75,10 @@ func (p *Peer) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.dir.Close()) }()
+	if err := p.openAudit(); err != nil {
+		return err
+	}
+	defer p.closeAudit()
 	if p.advertise, err = advertised(p.cfg.AdvertiseAddress); err != nil {
 		return err
 	}

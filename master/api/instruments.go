@@ -51,6 +51,7 @@ func newInstruments() *instruments {
 func (s *Server) withInstruments(next handler) handler {
 	return func(w http.ResponseWriter, r *request) {
 		begun, counted := time.Now(), &countedWriter{ResponseWriter: w, code: http.StatusOK}
+		r.answer = counted
 		key := s.seriesOf(r)
 		now := &s.counts.inflight[0]
 		if long := key.verb == "WATCH" || key.verb == "CONNECT"; long {

@@ -24,6 +24,9 @@ type request struct {
 	deep   bool   // the path has more below the subresource
 	raw    []byte // the body, once it was read
 
+	answer *countedWriter
+	noted  bool // by the audit log, when it began
+
 	warnings []string // shown with the answer to a write
 
 	// mayWait: a write that this peer turns out not to be Master for is not answered but noted in again.

@@ -42,6 +42,8 @@ type Config struct {
 	Accounts Accounts
 	// Extra serves the paths below /shoal/. It is asked after authentication and authorises by itself.
 	Extra http.Handler
+	// Audit keeps what was asked and decided. Nil: nobody does.
+	Audit Auditor
 	// Checks are what /livez and /readyz ask, besides whether this server answers at all.
 	Checks []Check
 	// Metrics writes more of what /metrics shows; see WriteGauge. Nil means there is no more.
@@ -89,6 +91,7 @@ type User struct {
 	UID    string
 	Groups []string
 	Extra  map[string][]string
+	By     string // who acts as this user; empty: the user itself
 }
 
 // Attributes are what a request wants to do.
@@ -134,6 +137,7 @@ type Server struct {
 	quorum    quorum
 	counts    *instruments
 	asking    singleflight.Group // for Usage, by node
+	strangers *strangers
 	handle    handler
 }
 
@@ -157,7 +161,7 @@ func New(c Config) *Server {
 	scheme := shoalapi.NewScheme()
 	s := &Server{
 		cfg: c, log: c.Logger.With("component", "api"),
-		reg: c.Registry, codecs: shoalapi.NewCodecs(scheme), counts: newInstruments(),
+		reg: c.Registry, codecs: shoalapi.NewCodecs(scheme), counts: newInstruments(), strangers: newStrangers(),
 	}
 	s.openapi = openapi.New(openapi.Config{
 		Scheme: scheme,
@@ -172,6 +176,7 @@ func New(c Config) *Server {
 	s.handle = s.withForward(s.handle)
 	s.handle = s.withAuthorization(s.handle)
 	s.handle = s.withAuthentication(s.handle)
+	s.handle = s.withAudit(s.handle)
 	s.handle = s.withInstruments(s.handle)
 	s.handle = s.withRequestInfo(s.handle)
 	s.handle = s.withRecovery(s.handle)
@@ -219,6 +224,7 @@ func (s *Server) withAuthorization(next handler) handler {
 				return
 			}
 		}
+		s.noteBeginning(r)
 		next(w, r)
 	}
 }

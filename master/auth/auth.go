@@ -26,6 +26,7 @@ type User struct {
 	UID    string
 	Groups []string
 	Extra  map[string][]string
+	By     string // who acts as this user; empty: the user itself
 }
 
 // In reports whether the user is in a group. Nobody is in none.

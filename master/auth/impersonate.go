@@ -28,6 +28,7 @@ func (z *Authorizer) Impersonate(ctx context.Context, u *User, h http.Header) (*
 			return nil, err
 		}
 	}
+	as.By = u.Name
 	return as, nil
 }
 
