@@ -38,7 +38,7 @@ func TestWhatIsAskedIsNoted(t *testing.T) {
 	find := func(peer string) (found []audit.Record) {
 		t.Helper()
 		if _, err := audit.Read(filepath.Join(data[peer], "audit"), func(r audit.Record) {
-			if r.Resource == "secrets" && r.Verb == "create" && r.Revision == made.GetResourceVersion() {
+			if r.Resource == "secrets" && r.Verb == "create" && r.Revision == made.(*corev1.Secret).ResourceVersion {
 				found = append(found, r)
 			}
 		}); err != nil {
