@@ -227,11 +227,18 @@ func (c *cluster) others(name string) []string {
 // apply applies a manifest.
 func apply(t testing.TB, manifest string, more ...string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), binary(), append([]string{"apply", "-f", "-"}, more...)...)
+	if err := tryApply(t.Context(), manifest, more...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func tryApply(ctx context.Context, manifest string, more ...string) error {
+	cmd := exec.CommandContext(ctx, binary(), append([]string{"apply", "-f", "-"}, more...)...)
 	cmd.Stdin = strings.NewReader(manifest)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("apply: %v\n%s", err, out)
+		return fmt.Errorf("apply: %w\n%s", err, out)
 	}
+	return nil
 }
 
 // within runs f until it succeeds. f is expected to block on a watch or a command of its own; what is left of the wait

@@ -228,7 +228,7 @@ func admissionRequest(ctx context.Context, a *registry.Admission) *admission.Req
 		Object: a.Object, OldObject: a.Old, DryRun: a.DryRun,
 	}
 	if u := masterapi.UserFrom(ctx); u != nil {
-		r.User = &admission.User{Name: u.Name, Groups: u.Groups}
+		r.User = &admission.User{Name: u.Name, UID: u.UID, Groups: u.Groups, Extra: u.Extra}
 	}
 	r.Warn = masterapi.WarnFrom(ctx)
 	return r

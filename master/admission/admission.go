@@ -29,7 +29,9 @@ const (
 // User is who asked for a write.
 type User struct {
 	Name   string
+	UID    string
 	Groups []string
+	Extra  map[string][]string
 }
 
 // Request is one write under decision.
@@ -95,6 +97,7 @@ func New(c Config) Chain {
 	if c.EvictionGrace <= 0 {
 		c.EvictionGrace = DefaultEvictionGrace
 	}
+	calls := newCaller(c.Reader)
 	chain := Chain{
 		// These complete objects.
 		serviceAccount{c.Reader},
@@ -105,6 +108,7 @@ func New(c Config) Chain {
 		nodeTaint{},
 		storageInUse{},
 		defaultClass{c.Reader},
+		mutatingWebhooks{c.Reader, calls},
 		// These only refuse.
 		namespaceLifecycle{c.Reader},
 		limitBounds{c.Reader},
@@ -113,7 +117,7 @@ func New(c Config) Chain {
 	if c.NodeRestriction != nil {
 		chain = append(chain, c.NodeRestriction)
 	}
-	return chain
+	return append(chain, validatingWebhooks{c.Reader, calls})
 }
 
 // Admit implements Plugin.

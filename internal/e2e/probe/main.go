@@ -19,6 +19,7 @@ const usage = `usage: probe serve [PORT]          answers HTTP on TCP PORT (8080
        probe ask URL RATE SECONDS  asks RATE times a second; one line a failure, then a summary
        probe get URL               asks once and prints the answer
        probe api PATH              asks the cluster's API as client libraries do in pods, and prints the answer
+       probe webhook DIR           is an admission webhook on port 8443 with tls.crt and tls.key of DIR: it annotates, and refuses what is labelled deny
        probe say TEXT              prints TEXT every 100 ms
        probe exit CODE             ends at once
        probe eat MIB               takes memory and keeps it
@@ -54,6 +55,8 @@ func main() {
 		var answer string
 		answer, err = askAPI(arg(2, "/"))
 		fmt.Print(answer)
+	case "webhook":
+		err = webhook(ctx, arg(2, "."))
 	case "say":
 		for tick := time.NewTicker(100 * time.Millisecond); ctx.Err() == nil; {
 			fmt.Println(time.Now().UnixMilli(), arg(2, "hello"))

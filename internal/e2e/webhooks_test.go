@@ -1,0 +1,166 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"shoal/internal/api"
+	"shoal/internal/client"
+)
+
+// hookManifest is a webhook behind a Service, with its certificate, and what calls it for pods of namespaces that are labelled so.
+func hookManifest(t *testing.T) (server, configurations string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		DNSNames: []string{"hook.default.svc"}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, cert, cert, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := func(kind string, b []byte) string {
+		return base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}))
+	}
+	bundle := text("CERTIFICATE", der)
+	server = fmt.Sprintf(`
+apiVersion: v1
+kind: Secret
+metadata: {name: hook}
+data: {tls.crt: %s, tls.key: %s}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: hook}
+spec: {selector: {app: hook}, ports: [{port: 443, targetPort: 8443}]}
+---
+apiVersion: v1
+kind: ReplicationController
+metadata: {name: hook}
+spec:
+  replicas: 1
+  selector: {app: hook}
+  template:
+    metadata: {labels: {app: hook}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      volumes: [{name: tls, secret: {secretName: hook}}]
+      containers:
+      - name: probe
+        image: shoal.local/probe:1
+        args: [webhook, /tls]
+        volumeMounts: [{name: tls, mountPath: /tls}]
+        readinessProbe: {tcpSocket: {port: 8443}, periodSeconds: 1}
+`, bundle, text("PRIVATE KEY", private))
+	one := func(kind, path string) string {
+		return fmt.Sprintf(`
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: %sWebhookConfiguration
+metadata: {name: hook}
+webhooks:
+- name: hook.example.org
+  admissionReviewVersions: [v1]
+  sideEffects: None
+  timeoutSeconds: 3
+  clientConfig: {service: {namespace: default, name: hook, path: %s}, caBundle: %s}
+  namespaceSelector: {matchLabels: {hooked: "yes"}}
+  rules: [{operations: [CREATE], apiGroups: [""], apiVersions: [v1], resources: [pods]}]
+`, kind, path, bundle)
+	}
+	return server, one("Mutating", "/mutate") + one("Validating", "/validate")
+}
+
+// TestWebhooks has a webhook in the cluster change and refuse pods, whoever makes them and whoever is Master, and takes it away.
+func TestWebhooks(t *testing.T) {
+	c := startLab(t, 3)
+	server, configurations := hookManifest(t)
+	apply(t, server)
+	running(t, c.api, "hook", 1, 30*time.Second)
+	apply(t, configurations+"\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: hooked, labels: {hooked: \"yes\"}}\n")
+	inNamespace := func(manifest string) string {
+		return strings.ReplaceAll(manifest, "metadata: {name: ", "metadata: {namespace: hooked, name: ")
+	}
+	hooked := func(name string) string {
+		t.Helper()
+		out, err := tryKubectl(t.Context(), "-n", "hooked", "get", "pods", "-l", "app="+name, "-o", `jsonpath={.items[*].metadata.annotations.hooked}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(out)
+	}
+	try := func(manifest string) error { return tryApply(t.Context(), manifest) }
+	denied := strings.Replace(inNamespace(pod("bad", "peer-1", "sleep")), "labels: {", "labels: {deny: now, ", 1)
+	for i := range 2 { // the second time with another Master
+		name := fmt.Sprintf("good-%d", i)
+		if err := try(inNamespace(pod(name, "peer-2", "sleep"))); err != nil {
+			t.Fatal(err)
+		}
+		if got := hooked(name); got == "" || strings.HasPrefix(got, "system:kube-controller") {
+			t.Errorf("annotation %q, want who made it", got)
+		}
+		if err := try(denied); err == nil || !strings.Contains(err.Error(), `admission webhook "hook.example.org" denied the request: labelled deny`) {
+			t.Errorf("what is to be refused: %v", err)
+		}
+		if err := try(strings.Replace(denied, "namespace: hooked", "namespace: default", 1)); err != nil {
+			t.Errorf("in a namespace that is not hooked: %v", err)
+		}
+		shoal(t, "delete", "pod", "bad", "--now")
+		if i == 0 {
+			apply(t, inNamespace(web(2)))
+			within(t, 20*time.Second, "pods that a controller makes", func(context.Context) error {
+				if got := hooked("web"); strings.Count(got, "system:kube-controller-manager") != 2 {
+					return fmt.Errorf("annotations %q", got)
+				}
+				return nil
+			})
+			old := master(t)
+			shoal(t, "lab", "stop", old)
+			c.api = clientFor(t, c.others(old)...)
+			within(t, 10*time.Second, "another Master", func(context.Context) error {
+				if now := master(t); now == "" || now == old {
+					return errNotYet
+				}
+				return nil
+			})
+			t.Cleanup(func() { _, _ = tryShoal(context.Background(), "lab", "start", old) })
+		}
+	}
+	shoal(t, "scale", "rc", "hook", "--replicas", "0")
+	gone(t, c.api, "hook", 20*time.Second)
+	err := try(inNamespace(pod("late", "peer-1", "sleep")))
+	if err == nil || !strings.Contains(err.Error(), `failed calling webhook "hook.example.org"`) {
+		t.Errorf("without the webhook: %v", err)
+	}
+	if _, err := c.api.Get(t.Context(), api.Pods, client.Key{Namespace: "hooked", Name: "late"}, client.GetOptions{}); err == nil {
+		t.Error("it is there all the same")
+	}
+	if err := try(pod("elsewhere", "peer-1", "sleep")); err != nil {
+		t.Errorf("elsewhere: %v", err)
+	}
+	shoal(t, "delete", "mutatingwebhookconfiguration", "hook")
+	shoal(t, "delete", "validatingwebhookconfiguration", "hook")
+	if err := try(inNamespace(pod("late", "peer-1", "sleep"))); err != nil {
+		t.Errorf("without configurations: %v", err)
+	}
+}

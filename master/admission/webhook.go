@@ -1,0 +1,278 @@
+package admission
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"time"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"shoal/internal/api"
+	"shoal/internal/client"
+)
+
+// hook is one webhook, of either kind.
+type hook struct {
+	name          string
+	client        *admissionregistrationv1.WebhookClientConfig
+	rules         []admissionregistrationv1.RuleWithOperations
+	failure       *admissionregistrationv1.FailurePolicyType
+	match         *admissionregistrationv1.MatchPolicyType
+	namespaces    *metav1.LabelSelector
+	objects       *metav1.LabelSelector
+	effects       *admissionregistrationv1.SideEffectClass
+	seconds       *int32
+	versions      []string
+	again         bool // reinvocationPolicy IfNeeded
+	configuration string
+}
+
+// mutatingWebhooks has others change objects: one after the other, by the names of their configurations. Those that want it are asked once more when a later
+// one has changed the object.
+type mutatingWebhooks struct {
+	reader Reader
+	calls  *caller
+}
+
+func (p mutatingWebhooks) Admit(ctx context.Context, r *Request) error {
+	if unhooked(r) {
+		return nil
+	}
+	hooks, err := p.hooks(ctx)
+	if err != nil || len(hooks) == 0 {
+		return err
+	}
+	if hooks, err = matching(ctx, p.reader, hooks, r); err != nil {
+		return err
+	}
+	lastChange := -1
+	for i, h := range hooks {
+		changed, err := p.ask(ctx, h, r)
+		if err != nil {
+			return err
+		}
+		if changed {
+			lastChange = i
+		}
+	}
+	for i, h := range hooks {
+		if !h.again || i >= lastChange {
+			continue
+		}
+		if _, err := p.ask(ctx, h, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p mutatingWebhooks) hooks(ctx context.Context) ([]hook, error) {
+	l, err := p.reader.List(ctx, api.MutatingWebhookConfigurations, client.ListOptions{ResourceVersion: "0"})
+	if err != nil {
+		return nil, err
+	}
+	var out []hook
+	for _, o := range l.Items {
+		c, ok := o.(*admissionregistrationv1.MutatingWebhookConfiguration)
+		if !ok {
+			continue
+		}
+		for i := range c.Webhooks {
+			w := &c.Webhooks[i]
+			out = append(out, hook{
+				w.Name, &w.ClientConfig, w.Rules, w.FailurePolicy, w.MatchPolicy, w.NamespaceSelector, w.ObjectSelector, w.SideEffects, w.TimeoutSeconds,
+				w.AdmissionReviewVersions, w.ReinvocationPolicy != nil && *w.ReinvocationPolicy == admissionregistrationv1.IfNeededReinvocationPolicy, c.Name,
+			})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b hook) int { return cmp.Compare(a.configuration, b.configuration) })
+	return out, nil
+}
+
+// ask calls a hook and applies what it answers.
+func (p mutatingWebhooks) ask(ctx context.Context, h hook, r *Request) (changed bool, err error) {
+	answer, err := p.calls.call(ctx, h, r)
+	if err == nil && answer != nil && len(answer.Patch) > 0 {
+		changed, err = change(h, r, answer)
+	}
+	return changed, h.failed(err, r)
+}
+
+// validatingWebhooks has others refuse.
+type validatingWebhooks struct {
+	reader Reader
+	calls  *caller
+}
+
+func (p validatingWebhooks) Admit(ctx context.Context, r *Request) error {
+	if unhooked(r) {
+		return nil
+	}
+	hooks, err := p.hooks(ctx)
+	if err != nil || len(hooks) == 0 {
+		return err
+	}
+	if hooks, err = matching(ctx, p.reader, hooks, r); err != nil {
+		return err
+	}
+	// All at once; the first one's refusal, by name, is the one that is told.
+	problems := make([]error, len(hooks))
+	done := make(chan struct{})
+	said := make([][]string, len(hooks))
+	for i, h := range hooks {
+		go func() {
+			quiet := *r
+			quiet.Warn = func(text string) { said[i] = append(said[i], text) }
+			_, err := p.calls.call(ctx, h, &quiet)
+			problems[i] = h.failed(err, &quiet)
+			done <- struct{}{}
+		}()
+	}
+	for range hooks {
+		<-done
+	}
+	for i := range hooks {
+		for _, text := range said[i] {
+			r.warn(text)
+		}
+	}
+	for _, err := range problems {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p validatingWebhooks) hooks(ctx context.Context) ([]hook, error) {
+	l, err := p.reader.List(ctx, api.ValidatingWebhookConfigurations, client.ListOptions{ResourceVersion: "0"})
+	if err != nil {
+		return nil, err
+	}
+	var out []hook
+	for _, o := range l.Items {
+		c, ok := o.(*admissionregistrationv1.ValidatingWebhookConfiguration)
+		if !ok {
+			continue
+		}
+		for i := range c.Webhooks {
+			w := &c.Webhooks[i]
+			out = append(out, hook{
+				w.Name, &w.ClientConfig, w.Rules, w.FailurePolicy, w.MatchPolicy, w.NamespaceSelector, w.ObjectSelector, w.SideEffects, w.TimeoutSeconds,
+				w.AdmissionReviewVersions, false, c.Name,
+			})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b hook) int { return cmp.Compare(a.configuration, b.configuration) })
+	return out, nil
+}
+
+func (r *Request) warn(text string) {
+	if r.Warn != nil {
+		r.Warn(text)
+	}
+}
+
+// failedCall is that a hook could not be asked, or answered what makes no sense.
+type failedCall struct {
+	err  error
+	code int32
+}
+
+func (e *failedCall) Error() string { return e.err.Error() }
+
+// failed is what a call's error means for the request: a refusal stands, a failure counts where the hook's policy says so.
+func (h hook) failed(err error, r *Request) error {
+	failure, ok := err.(*failedCall)
+	switch {
+	case !ok:
+		return err
+	case h.failure != nil && *h.failure == admissionregistrationv1.Ignore:
+		r.warn(fmt.Sprintf("admission webhook %q could not be asked, and is ignored: %v", h.name, failure.err))
+		return nil
+	}
+	return apierrors.NewInternalError(fmt.Errorf("failed calling webhook %q: %w", h.name, failure.err))
+}
+
+// denied is a hook's refusal, in the words that clients know.
+func denied(h hook, s *metav1.Status) error {
+	if s == nil {
+		s = &metav1.Status{}
+	}
+	out := *s.DeepCopy()
+	out.Status, out.Code = metav1.StatusFailure, max(out.Code, http.StatusBadRequest)
+	by := fmt.Sprintf("admission webhook %q denied the request", h.name)
+	switch {
+	case out.Message != "":
+		out.Message = by + ": " + out.Message
+	case out.Reason != "":
+		out.Message = by + ": " + string(out.Reason)
+	default:
+		out.Message = by + " without explanation"
+	}
+	return &apierrors.StatusError{ErrStatus: out}
+}
+
+// change applies a hook's patch. Who an object is stays as it was.
+func change(h hook, r *Request, answer *admissionv1.AdmissionResponse) (bool, error) {
+	if r.Object == nil {
+		return false, apierrors.NewInternalError(fmt.Errorf("admission webhook %q attempted to modify the object, which is not supported for this operation", h.name))
+	}
+	before, err := encode(r.Kind, r.Object)
+	if err != nil {
+		return false, apierrors.NewInternalError(err)
+	}
+	after, err := patched(before, answer.Patch)
+	if err != nil {
+		return false, &failedCall{err: fmt.Errorf("its patch: %w", err)}
+	}
+	o := r.Kind.New()
+	if err := decode(after, o); err != nil {
+		return false, apierrors.NewInternalError(fmt.Errorf("admission webhook %q made no %s of the object: %w", h.name, r.Kind.Kind, err))
+	}
+	old := r.Object
+	o.SetName(old.GetName())
+	o.SetGenerateName(old.GetGenerateName())
+	o.SetNamespace(old.GetNamespace())
+	o.SetUID(old.GetUID())
+	o.SetResourceVersion(old.GetResourceVersion())
+	o.SetGeneration(old.GetGeneration())
+	o.SetCreationTimestamp(old.GetCreationTimestamp())
+	o.SetDeletionTimestamp(old.GetDeletionTimestamp())
+	o.SetDeletionGracePeriodSeconds(old.GetDeletionGracePeriodSeconds())
+	o.GetObjectKind().SetGroupVersionKind(r.Kind.GroupVersionKind)
+	if r.Kind.Default != nil {
+		r.Kind.Default(o)
+	}
+	if equality.Semantic.DeepEqual(old, o) {
+		return false, nil
+	}
+	replace(old, o)
+	return true, nil
+}
+
+// replace makes o what with is.
+func replace(o, with api.Object) {
+	if u, ok := o.(*unstructured.Unstructured); ok {
+		u.Object = with.(*unstructured.Unstructured).Object
+		return
+	}
+	reflect.ValueOf(o).Elem().Set(reflect.ValueOf(with).Elem())
+}
+
+// timeout is how long a hook may take.
+func (h hook) timeout() time.Duration {
+	if h.seconds == nil {
+		return 10 * time.Second
+	}
+	return time.Duration(*h.seconds) * time.Second
+}

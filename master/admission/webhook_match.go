@@ -1,0 +1,111 @@
+package admission
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"shoal/internal/api"
+	"shoal/internal/client"
+)
+
+// unhooked reports whether a request is never shown to webhooks: those that would mend what a webhook breaks.
+func unhooked(r *Request) bool {
+	if r.Kind.Group != admissionregistrationv1.GroupName {
+		return false
+	}
+	switch r.Kind.Resource {
+	case "mutatingwebhookconfigurations", "validatingwebhookconfigurations", "validatingadmissionpolicies", "validatingadmissionpolicybindings",
+		"mutatingadmissionpolicies", "mutatingadmissionpolicybindings":
+		return true
+	}
+	return false
+}
+
+// matching returns the hooks that want to see a request.
+func matching(ctx context.Context, from Reader, hooks []hook, r *Request) ([]hook, error) {
+	var out []hook
+	var where labels.Set // of the request's namespace, read when a hook asks
+	read := false
+	for _, h := range hooks {
+		if !slices.ContainsFunc(h.rules, func(rule admissionregistrationv1.RuleWithOperations) bool { return h.covers(&rule, r) }) {
+			continue
+		}
+		if !isEverything(h.objects) && !(selects(h.objects, r.Object) || selects(h.objects, r.OldObject)) {
+			continue
+		}
+		if !isEverything(h.namespaces) && (r.Kind.Namespaced || r.Kind == api.Namespaces) {
+			if !read {
+				var err error
+				if where, err = namespaceLabels(ctx, from, r); err != nil {
+					return nil, err
+				}
+				read = true
+			}
+			if s, err := metav1.LabelSelectorAsSelector(h.namespaces); err != nil || !s.Matches(where) {
+				continue
+			}
+		}
+		out = append(out, h)
+	}
+	return out, nil
+}
+
+// covers reports whether a rule is about a request. Versions do not matter unless the hook wants exactly the one it names: objects are shown in the version
+// in which they are stored.
+func (h hook) covers(rule *admissionregistrationv1.RuleWithOperations, r *Request) bool {
+	exact := h.match != nil && *h.match == admissionregistrationv1.Exact
+	return (slices.Contains(rule.Operations, admissionregistrationv1.OperationAll) || slices.Contains(rule.Operations, admissionregistrationv1.OperationType(r.Operation))) &&
+		anyOf(rule.APIGroups, r.Kind.Group) && (!exact || anyOf(rule.APIVersions, r.Kind.Version)) && inScope(rule.Scope, r.Kind) &&
+		slices.ContainsFunc(rule.Resources, func(text string) bool {
+			resource, sub, _ := strings.Cut(text, "/")
+			return (resource == "*" || resource == r.Kind.Resource) && (sub == "*" || sub == r.Subresource)
+		})
+}
+
+func anyOf(all []string, s string) bool { return slices.Contains(all, "*") || slices.Contains(all, s) }
+
+func inScope(s *admissionregistrationv1.ScopeType, k *api.Kind) bool {
+	switch {
+	case s == nil || *s == admissionregistrationv1.AllScopes:
+		return true
+	case *s == admissionregistrationv1.NamespacedScope:
+		return k.Namespaced
+	}
+	return !k.Namespaced
+}
+
+func isEverything(s *metav1.LabelSelector) bool {
+	return s == nil || len(s.MatchLabels)+len(s.MatchExpressions) == 0
+}
+
+func selects(s *metav1.LabelSelector, o api.Object) bool {
+	if o == nil {
+		return false
+	}
+	selector, err := metav1.LabelSelectorAsSelector(s)
+	return err == nil && selector.Matches(labels.Set(o.GetLabels()))
+}
+
+// namespaceLabels are those of the namespace that a request is in; of one that is written, its own.
+func namespaceLabels(ctx context.Context, from Reader, r *Request) (labels.Set, error) {
+	if r.Kind == api.Namespaces {
+		if r.Object != nil {
+			return r.Object.GetLabels(), nil
+		}
+		return r.OldObject.GetLabels(), nil
+	}
+	o, err := find(ctx, from, api.Namespaces, client.Key{Name: r.Key.Namespace})
+	if apierrors.IsNotFound(err) {
+		return labels.Set{}, nil // the namespace's life cycle refuses it
+	}
+	if err != nil {
+		return nil, err
+	}
+	return o.GetLabels(), nil
+}
