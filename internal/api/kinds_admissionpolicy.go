@@ -33,9 +33,6 @@ func admissionPolicyRow(k *Kind) {
 		return validateAdmissionPolicy(updated)
 	})
 	k.ValidateStatus = anyStatus
-	k.Warnings = warnings(func(*admissionregistrationv1.ValidatingAdmissionPolicy) []string {
-		return []string{"spec.validations: the policy is kept, but Shoal does not evaluate admission policies yet: nothing is refused because of it"}
-	})
 	k.Columns, k.Cells = admissionPolicyColumns(), cells(admissionPolicyCells)
 }
 

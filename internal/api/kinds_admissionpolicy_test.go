@@ -24,9 +24,6 @@ func TestAdmissionPolicies(t *testing.T) {
 	testDefaults(t, ValidatingAdmissionPolicies, good, `{metadata: {generation: 1}, spec: {failurePolicy: Fail, matchConstraints: {matchPolicy: Equivalent,
 		namespaceSelector: {}, objectSelector: {}, resourceRules: [{scope: "*"}]}}}`)
 	testCells(t, ValidatingAdmissionPolicies, `{metadata: {name: p}, spec: {validations: [{}], paramKind: {apiVersion: v1, kind: ConfigMap}}}`, "p", int64(1), "v1/ConfigMap", "60m")
-	if got := ValidatingAdmissionPolicies.Warnings(decodedNew(t, ValidatingAdmissionPolicies, good)); len(got) != 1 {
-		t.Errorf("its writer hears %v", got)
-	}
 }
 
 func TestAdmissionPolicyBindings(t *testing.T) {

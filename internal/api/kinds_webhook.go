@@ -1,7 +1,6 @@
 package api
 
 import (
-	"fmt"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -32,9 +31,6 @@ func mutatingWebhookRow(k *Kind) {
 	k.ValidateUpdate = compare(func(updated, old *admissionregistrationv1.MutatingWebhookConfiguration) field.ErrorList {
 		return validateWebhooks(mutatingHooks(updated), mutatingHooks(old))
 	})
-	k.Warnings = warnings(func(c *admissionregistrationv1.MutatingWebhookConfiguration) []string {
-		return unconditional(mutatingHooks(c))
-	})
 	k.Columns = webhookColumns()
 	k.Cells = cells(func(c *admissionregistrationv1.MutatingWebhookConfiguration, now time.Time) []any {
 		return []any{c.Name, int64(len(c.Webhooks)), since(c.CreationTimestamp, now)}
@@ -57,23 +53,10 @@ func validatingWebhookRow(k *Kind) {
 	k.ValidateUpdate = compare(func(updated, old *admissionregistrationv1.ValidatingWebhookConfiguration) field.ErrorList {
 		return validateWebhooks(validatingHooks(updated), validatingHooks(old))
 	})
-	k.Warnings = warnings(func(c *admissionregistrationv1.ValidatingWebhookConfiguration) []string {
-		return unconditional(validatingHooks(c))
-	})
 	k.Columns = webhookColumns()
 	k.Cells = cells(func(c *admissionregistrationv1.ValidatingWebhookConfiguration, now time.Time) []any {
 		return []any{c.Name, int64(len(c.Webhooks)), since(c.CreationTimestamp, now)}
 	})
-}
-
-// unconditional warns of conditions that nobody evaluates.
-func unconditional(hooks []webhook) (out []string) {
-	for i := range hooks {
-		if len(hooks[i].MatchConditions) > 0 {
-			out = append(out, fmt.Sprintf("webhooks[%d].matchConditions: expressions are not evaluated; the webhook is called for all that its rules and selectors match", i))
-		}
-	}
-	return out
 }
 
 // mutatingHooks shows mutating webhooks as validating ones, which have all their fields but one.

@@ -95,17 +95,6 @@ func TestWebhookNamesAreUnique(t *testing.T) {
 	}
 }
 
-func TestConditionsOfWebhooksWarn(t *testing.T) {
-	c := &admissionregistrationv1.ValidatingWebhookConfiguration{Webhooks: []admissionregistrationv1.ValidatingWebhook{goodWebhook()}}
-	if got := ValidatingWebhookConfigurations.Warnings(c); len(got) != 0 {
-		t.Errorf("without conditions: %q", got)
-	}
-	c.Webhooks[0].MatchConditions = []admissionregistrationv1.MatchCondition{{Name: "x", Expression: "true"}}
-	if got := ValidatingWebhookConfigurations.Warnings(c); len(got) != 1 || !strings.Contains(got[0], "webhooks[0].matchConditions: expressions are not evaluated") {
-		t.Errorf("%q", got)
-	}
-}
-
 func TestWebhookDefaults(t *testing.T) {
 	c := &admissionregistrationv1.MutatingWebhookConfiguration{Webhooks: []admissionregistrationv1.MutatingWebhook{{
 		ClientConfig: admissionregistrationv1.WebhookClientConfig{Service: &admissionregistrationv1.ServiceReference{}},

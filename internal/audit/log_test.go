@@ -199,9 +199,9 @@ func TestAFullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wait := func() { // for all before to be written
+	wait := func() { // until all before is written, and as many again as wait
 		t.Helper()
-		for range queue + 1 {
+		for range 2 * queue {
 			l.Write(Record{User: "filler"})
 		}
 	}

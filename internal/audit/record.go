@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 )
 
@@ -38,6 +39,8 @@ type Record struct {
 	Decision string `json:"decision,omitempty"` // Allow or Forbid
 	Code     int    `json:"code,omitempty"`     // 0: a conversation that begins
 	Revision string `json:"revision,omitempty"` // that a write made
+	// Annotations are what admission had to say, under Kubernetes' keys.
+	Annotations map[string]string `json:"annotations,omitempty"`
 
 	Prev string `json:"prev"` // hash of the line before
 }
@@ -55,6 +58,12 @@ func (r *Record) shorten() {
 	for _, s := range []*string{&r.User, &r.By, &r.From, &r.Via, &r.Agent, &r.Verb, &r.Group, &r.Resource, &r.Subresource, &r.Namespace, &r.Name, &r.Path} {
 		if len(*s) > longest {
 			*s = (*s)[:longest] + "…"
+		}
+	}
+	for key, text := range r.Annotations {
+		if len(text) > longest {
+			r.Annotations = maps.Clone(r.Annotations)
+			r.Annotations[key] = text[:longest] + "…"
 		}
 	}
 	const most = 20

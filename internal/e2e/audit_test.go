@@ -52,6 +52,15 @@ func TestWhatIsAskedIsNoted(t *testing.T) {
 			t.Errorf("%s notes %+v", peer, got)
 		}
 	}
+	apply(t, strings.Replace(pod("bold", "peer-1", "sleep"), "restartPolicy", "hostNetwork: true\n  restartPolicy", 1))
+	noted := ""
+	if _, err := audit.Read(filepath.Join(data[leader], "audit"), func(r audit.Record) {
+		if r.Resource == "pods" && r.Verb != "delete" {
+			noted += r.Annotations["pod-security.kubernetes.io/audit-violations"]
+		}
+	}); err != nil || !strings.Contains(noted, "host namespaces") {
+		t.Errorf("a pod below the baseline: %q, %v", noted, err)
+	}
 	verify := func() string { return shoal(t, "--data-dir", data[follower], "audit", "--verify") }
 	verify()
 

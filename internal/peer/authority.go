@@ -230,6 +230,6 @@ func admissionRequest(ctx context.Context, a *registry.Admission) *admission.Req
 	if u := masterapi.UserFrom(ctx); u != nil {
 		r.User = &admission.User{Name: u.Name, UID: u.UID, Groups: u.Groups, Extra: u.Extra}
 	}
-	r.Warn = masterapi.WarnFrom(ctx)
+	r.Warn, r.Note = masterapi.WarnFrom(ctx), masterapi.NoteFrom(ctx)
 	return r
 }

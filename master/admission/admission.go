@@ -11,6 +11,8 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"shoal/internal/api"
 	"shoal/internal/client"
@@ -50,6 +52,20 @@ type Request struct {
 	DryRun bool
 	// Warn shows a text to who asked for the write, together with the answer. Nil when nobody would see it.
 	Warn func(text string)
+	// Note adds to what the audit log says of the request. Nil when there is none.
+	Note func(key, text string)
+}
+
+func (r *Request) warn(text string) {
+	if r.Warn != nil {
+		r.Warn(text)
+	}
+}
+
+func (r *Request) note(key, text string) {
+	if r.Note != nil {
+		r.Note(key, text)
+	}
 }
 
 // is reports whether the request is about objects of a kind themselves, not a subresource.
@@ -87,6 +103,10 @@ type Config struct {
 	EvictionGrace time.Duration
 	// NodeRestriction keeps nodes to their own objects; nil restricts nobody.
 	NodeRestriction Plugin
+	// Kind finds the kind of a policy's parameters; nil finds none.
+	Kind func(schema.GroupVersionKind) (*api.Kind, bool)
+	// Authorizer answers expressions that ask who may do what; nil: nobody may do anything.
+	Authorizer authorizer.UnconditionalAuthorizer
 }
 
 // Chain asks plugins in order; the first refusal ends it.
@@ -97,7 +117,7 @@ func New(c Config) Chain {
 	if c.EvictionGrace <= 0 {
 		c.EvictionGrace = DefaultEvictionGrace
 	}
-	calls := newCaller(c.Reader)
+	calls := newCaller(c.Reader, c.Authorizer)
 	chain := Chain{
 		// These complete objects.
 		serviceAccount{c.Reader},
@@ -117,7 +137,7 @@ func New(c Config) Chain {
 	if c.NodeRestriction != nil {
 		chain = append(chain, c.NodeRestriction)
 	}
-	return append(chain, validatingWebhooks{c.Reader, calls})
+	return append(chain, newPolicies(c), validatingWebhooks{c.Reader, calls})
 }
 
 // Admit implements Plugin.

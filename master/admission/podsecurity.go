@@ -71,6 +71,11 @@ func (p podSecurity) Admit(ctx context.Context, r *Request) error {
 			r.Warn(fmt.Sprintf("would violate PodSecurity %q: %s", rules.Warn.String(), said))
 		}
 	}
+	if r.Note != nil {
+		if said := p.against(rules.Audit, meta, spec); said != "" {
+			r.Note(security.AuditAnnotationPrefix+security.AuditViolationsAnnotationKey, fmt.Sprintf("would violate PodSecurity %q: %s", rules.Audit.String(), said))
+		}
+	}
 	return nil
 }
 

@@ -106,6 +106,22 @@ func TestAPodThatRunsIsJudgedOnlyByWhatIsNew(t *testing.T) {
 	}
 }
 
+// TestWhatIsBelowTheBaselineIsNoted for the audit log, where nothing says otherwise.
+func TestWhatIsBelowTheBaselineIsNoted(t *testing.T) {
+	for spec, want := range map[string]bool{harmless: false, "{hostNetwork: true, containers: [{name: c, image: i}]}": true} {
+		p := parsed[corev1.Pod](t, "metadata: {namespace: default, name: p}\nspec: "+spec)
+		r := &Request{Operation: Create, Kind: api.Pods, Key: client.KeyOf(p), Object: p}
+		noted := map[string]string{}
+		r.Note = func(key, text string) { noted[key] = text }
+		if err := newPodSecurity(newShelf()).Admit(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		if got := noted["pod-security.kubernetes.io/audit-violations"]; strings.Contains(got, `would violate PodSecurity "baseline:latest": host namespaces`) != want {
+			t.Errorf("%s: %q", spec, noted)
+		}
+	}
+}
+
 func TestLabelsOfNamespaces(t *testing.T) {
 	shelf := newShelf()
 	for i, spec := range []string{harmless, harmless, careful, mighty} {

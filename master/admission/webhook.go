@@ -32,9 +32,13 @@ type hook struct {
 	effects       *admissionregistrationv1.SideEffectClass
 	seconds       *int32
 	versions      []string
+	conditions    []admissionregistrationv1.MatchCondition
 	again         bool // reinvocationPolicy IfNeeded
 	configuration string
+	uid, revision string // of the configuration
 }
+
+func (h hook) key() string { return h.uid + "/" + h.name }
 
 // mutatingWebhooks has others change objects: one after the other, by the names of their configurations. Those that want it are asked once more when a later
 // one has changed the object.
@@ -51,7 +55,7 @@ func (p mutatingWebhooks) Admit(ctx context.Context, r *Request) error {
 	if err != nil || len(hooks) == 0 {
 		return err
 	}
-	if hooks, err = matching(ctx, p.reader, hooks, r); err != nil {
+	if hooks, err = p.calls.matching(ctx, hooks, r); err != nil {
 		return err
 	}
 	lastChange := -1
@@ -90,7 +94,8 @@ func (p mutatingWebhooks) hooks(ctx context.Context) ([]hook, error) {
 			w := &c.Webhooks[i]
 			out = append(out, hook{
 				w.Name, &w.ClientConfig, w.Rules, w.FailurePolicy, w.MatchPolicy, w.NamespaceSelector, w.ObjectSelector, w.SideEffects, w.TimeoutSeconds,
-				w.AdmissionReviewVersions, w.ReinvocationPolicy != nil && *w.ReinvocationPolicy == admissionregistrationv1.IfNeededReinvocationPolicy, c.Name,
+				w.AdmissionReviewVersions, w.MatchConditions,
+				w.ReinvocationPolicy != nil && *w.ReinvocationPolicy == admissionregistrationv1.IfNeededReinvocationPolicy, c.Name, string(c.UID), c.ResourceVersion,
 			})
 		}
 	}
@@ -121,7 +126,7 @@ func (p validatingWebhooks) Admit(ctx context.Context, r *Request) error {
 	if err != nil || len(hooks) == 0 {
 		return err
 	}
-	if hooks, err = matching(ctx, p.reader, hooks, r); err != nil {
+	if hooks, err = p.calls.matching(ctx, hooks, r); err != nil {
 		return err
 	}
 	// All at once; the first one's refusal, by name, is the one that is told.
@@ -168,7 +173,7 @@ func (p validatingWebhooks) hooks(ctx context.Context) ([]hook, error) {
 			w := &c.Webhooks[i]
 			out = append(out, hook{
 				w.Name, &w.ClientConfig, w.Rules, w.FailurePolicy, w.MatchPolicy, w.NamespaceSelector, w.ObjectSelector, w.SideEffects, w.TimeoutSeconds,
-				w.AdmissionReviewVersions, false, c.Name,
+				w.AdmissionReviewVersions, w.MatchConditions, false, c.Name, string(c.UID), c.ResourceVersion,
 			})
 		}
 	}
@@ -176,17 +181,8 @@ func (p validatingWebhooks) hooks(ctx context.Context) ([]hook, error) {
 	return out, nil
 }
 
-func (r *Request) warn(text string) {
-	if r.Warn != nil {
-		r.Warn(text)
-	}
-}
-
 // failedCall is that a hook could not be asked, or answered what makes no sense.
-type failedCall struct {
-	err  error
-	code int32
-}
+type failedCall struct{ err error }
 
 func (e *failedCall) Error() string { return e.err.Error() }
 

@@ -28,10 +28,12 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/uuid"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 	kjson "sigs.k8s.io/json"
 
 	"shoal/internal/api"
 	"shoal/internal/client"
+	"shoal/master/admission/expression"
 )
 
 const (
@@ -47,13 +49,19 @@ const (
 type caller struct {
 	reader Reader
 	dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	authz  authorizer.UnconditionalAuthorizer // for conditions; nil: nobody may do anything
+
+	conditions *expression.Cache[*expression.Conditions]
 
 	mu      sync.Mutex
 	clients map[[sha256.Size]byte]*http.Client // by what they trust and where they connect to
 }
 
-func newCaller(reader Reader) *caller {
-	return &caller{reader: reader, dial: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, clients: map[[sha256.Size]byte]*http.Client{}}
+func newCaller(reader Reader, authz authorizer.UnconditionalAuthorizer) *caller {
+	return &caller{
+		reader: reader, dial: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, authz: authz, conditions: &expression.Cache[*expression.Conditions]{},
+		clients: map[[sha256.Size]byte]*http.Client{},
+	}
 }
 
 // call asks a hook. A StatusError is its refusal; a failedCall means that it did not say anything that makes sense.

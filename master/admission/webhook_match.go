@@ -2,6 +2,7 @@ package admission
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -12,6 +13,7 @@ import (
 
 	"shoal/internal/api"
 	"shoal/internal/client"
+	"shoal/master/admission/expression"
 )
 
 // unhooked reports whether a request is never shown to webhooks: those that would mend what a webhook breaks.
@@ -27,33 +29,73 @@ func unhooked(r *Request) bool {
 	return false
 }
 
-// matching returns the hooks that want to see a request.
-func matching(ctx context.Context, from Reader, hooks []hook, r *Request) ([]hook, error) {
+// matching returns the hooks that want to see a request. With an error are those before the one whose conditions failed.
+func (c *caller) matching(ctx context.Context, hooks []hook, r *Request) ([]hook, error) {
 	var out []hook
-	var where labels.Set // of the request's namespace, read when a hook asks
-	read := false
+	at := newPlace(c.reader, r)
+	var input *expression.Input // made when a hook has conditions
+	var live []string
+	for _, h := range hooks {
+		live = append(live, h.key())
+	}
 	for _, h := range hooks {
 		if !slices.ContainsFunc(h.rules, func(rule admissionregistrationv1.RuleWithOperations) bool { return h.covers(&rule, r) }) {
 			continue
 		}
-		if !isEverything(h.objects) && !(selects(h.objects, r.Object) || selects(h.objects, r.OldObject)) {
+		if here, err := at.has(ctx, h); err != nil {
+			return nil, err
+		} else if !here {
 			continue
 		}
-		if !isEverything(h.namespaces) && (r.Kind.Namespaced || r.Kind == api.Namespaces) {
-			if !read {
+		if len(h.conditions) > 0 {
+			if input == nil {
 				var err error
-				if where, err = namespaceLabels(ctx, from, r); err != nil {
+				if input, err = inputOf(ctx, c.reader, r, c.authz); err != nil {
 					return nil, err
 				}
-				read = true
 			}
-			if s, err := metav1.LabelSelectorAsSelector(h.namespaces); err != nil || !s.Matches(where) {
+			compiled := c.conditions.Get(h.key(), h.revision, live, func() *expression.Conditions { return expression.NewConditions(h.conditions, h.failure) })
+			about, err := compiled.Match(ctx, input, nil)
+			if err != nil {
+				return nil, r.forbidden(fmt.Errorf("webhook %q: its matchConditions: %w", h.name, err))
+			}
+			if !about {
 				continue
 			}
 		}
 		out = append(out, h)
 	}
 	return out, nil
+}
+
+// place is where a request is: selectors look at its namespace, which is read when one does.
+type place struct {
+	from  Reader
+	r     *Request
+	where labels.Set
+	read  bool
+}
+
+func newPlace(from Reader, r *Request) *place { return &place{from: from, r: r} }
+
+// has reports whether a hook's selectors are about the request.
+func (p *place) has(ctx context.Context, h hook) (bool, error) {
+	r := p.r
+	if !isEverything(h.objects) && !selects(h.objects, r.Object) && !selects(h.objects, r.OldObject) {
+		return false, nil
+	}
+	if isEverything(h.namespaces) || !r.Kind.Namespaced && r.Kind != api.Namespaces {
+		return true, nil
+	}
+	if !p.read {
+		var err error
+		if p.where, err = namespaceLabels(ctx, p.from, r); err != nil {
+			return false, err
+		}
+		p.read = true
+	}
+	s, err := metav1.LabelSelectorAsSelector(h.namespaces)
+	return err == nil && s.Matches(p.where), nil
 }
 
 // covers reports whether a rule is about a request. Versions do not matter unless the hook wants exactly the one it names: objects are shown in the version

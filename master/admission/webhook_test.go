@@ -29,6 +29,7 @@ import (
 
 	"shoal/internal/api"
 	"shoal/internal/client"
+	"shoal/master/registry/registrytest"
 )
 
 // hookServer is a webhook behind the Service default/hook, and at a URL.
@@ -138,7 +139,7 @@ func hookedPod() *Request {
 }
 
 func validate(ctx context.Context, s shelf, r *Request) error {
-	return validatingWebhooks{s, newCaller(s)}.Admit(ctx, r)
+	return validatingWebhooks{s, newCaller(s, nil)}.Admit(ctx, r)
 }
 
 func TestAHookIsTold(t *testing.T) {
@@ -361,7 +362,7 @@ func TestAHookBehindAService(t *testing.T) {
 		path = r.Host + r.URL.String()
 		fmt.Fprintf(w, `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":%q,"allowed":true}}`, q.UID)
 	}
-	calls, dialled := newCaller(s), ""
+	calls, dialled := newCaller(s, nil), ""
 	calls.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 		dialled += address + " "
 		return (&net.Dialer{}).DialContext(ctx, network, hook.Listener.Addr().String())
@@ -427,7 +428,7 @@ func TestHooksChangeObjects(t *testing.T) {
 	r := hookedPod()
 	p := r.Object.(*corev1.Pod)
 	p.UID = "mine"
-	if err := (mutatingWebhooks{s, newCaller(s)}).Admit(t.Context(), r); err != nil {
+	if err := (mutatingWebhooks{s, newCaller(s, nil)}).Admit(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
 	if r.Object != api.Object(p) {
@@ -457,7 +458,7 @@ func TestPatchesThatDoNotFit(t *testing.T) {
 		hook.answer = func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse { return patch(text) }
 		r := hookedPod()
 		before := r.Object.DeepCopyObject()
-		err := (mutatingWebhooks{s, newCaller(s)}).Admit(t.Context(), r)
+		err := (mutatingWebhooks{s, newCaller(s, nil)}).Admit(t.Context(), r)
 		if want == "" && err != nil || want != "" && (!apierrors.IsInternalError(err) || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v", text, err)
 		}
@@ -470,7 +471,7 @@ func TestPatchesThatDoNotFit(t *testing.T) {
 	hook.answer = func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 		return patch(`[{"op":"remove","path":"/spec"}]`)
 	}
-	if err := (mutatingWebhooks{s, newCaller(s)}).Admit(t.Context(), r); err == nil || !strings.Contains(err.Error(), "not supported for this operation") {
+	if err := (mutatingWebhooks{s, newCaller(s, nil)}).Admit(t.Context(), r); err == nil || !strings.Contains(err.Error(), "not supported for this operation") {
 		t.Errorf("a patch of a deletion: %v", err)
 	}
 }
@@ -492,4 +493,20 @@ func FuzzHookAnswers(f *testing.F) {
 			t.Errorf("renamed by %s", text)
 		}
 	})
+}
+
+// BenchmarkWithoutWebhooks is what every write pays.
+func BenchmarkWithoutWebhooks(b *testing.B) {
+	r, _ := registrytest.New(b)
+	calls := newCaller(r, nil)
+	q := hookedPod()
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := (mutatingWebhooks{r, calls}).Admit(b.Context(), q); err != nil {
+			b.Fatal(err)
+		}
+		if err := (validatingWebhooks{r, calls}).Admit(b.Context(), q); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -91,6 +91,7 @@ func (s *Server) noteRefusal(r *request, code int) {
 
 // note writes a record of what a request is about.
 func (s *Server) note(r *request, n audit.Record) {
+	n.Annotations = r.notes
 	n.Time, n.From, n.Agent, n.Verb = s.cfg.Now(), r.RemoteAddr, r.UserAgent(), r.Verb
 	if u := r.user; u != nil {
 		n.User, n.Groups, n.By = u.Name, u.Groups, u.By

@@ -27,6 +27,8 @@ type request struct {
 	answer *countedWriter
 	noted  bool // by the audit log, when it began
 
+	notes map[string]string // for the audit log
+
 	warnings []string // shown with the answer to a write
 
 	// mayWait: a write that this peer turns out not to be Master for is not answered but noted in again.

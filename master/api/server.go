@@ -245,9 +245,23 @@ func WarnFrom(ctx context.Context) func(text string) {
 	return f
 }
 
-// context returns the request's context with its user, and where warnings go.
+type noteKey struct{}
+
+// NoteFrom returns what adds to what the audit log says of the request that ctx belongs to; nil in contexts that belong to none.
+func NoteFrom(ctx context.Context) func(key, text string) {
+	f, _ := ctx.Value(noteKey{}).(func(key, text string))
+	return f
+}
+
+// context returns the request's context with its user, and where warnings and notes go.
 func (r *request) context() context.Context {
 	ctx := context.WithValue(r.Context(), userKey{}, r.user)
+	ctx = context.WithValue(ctx, noteKey{}, func(key, text string) {
+		if r.notes == nil {
+			r.notes = map[string]string{}
+		}
+		r.notes[key] = text
+	})
 	return context.WithValue(ctx, warnKey{}, func(text string) {
 		if !slices.Contains(r.warnings, text) { // a write that is computed anew is admitted again
 			r.warnings = append(r.warnings, text)
