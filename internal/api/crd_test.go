@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"shoal/internal/api"
 	"shoal/internal/api/custom/customtest"
@@ -90,17 +91,28 @@ func TestEstablishedDefinitionsKeepTheirNames(t *testing.T) {
 	}
 }
 
-func TestRulesThatAreNotEnforcedAreSaid(t *testing.T) {
+// TestRulesInSchemasAreCompiled: what is wrong with them is said when they are written, and where they are.
+func TestRulesInSchemasAreCompiled(t *testing.T) {
 	d := customtest.Definition(customtest.Boats)
-	if w := api.CustomResourceDefinitions.Warnings(d); len(w) != 0 {
-		t.Error(w)
-	}
+	api.CustomResourceDefinitions.Default(d)
+	api.CustomResourceDefinitions.PrepareCreate(d)
 	s := d.Spec.Versions[1].Schema.OpenAPIV3Schema
 	all := s.Properties["spec"]
-	all.XValidations = apiextensionsv1.ValidationRules{{Rule: "self.oars < 9"}}
-	s.Properties["spec"] = all
-	if w := api.CustomResourceDefinitions.Warnings(d); len(w) != 1 || !strings.HasPrefix(w[0], "spec.versions[1]") {
-		t.Error(w)
+	rules := func(rules ...apiextensionsv1.ValidationRule) field.ErrorList {
+		all.XValidations = rules
+		s.Properties["spec"] = all
+		return api.CustomResourceDefinitions.Validate(d)
+	}
+	if errs := rules(apiextensionsv1.ValidationRule{Rule: "self.oars < 9"}, apiextensionsv1.ValidationRule{Rule: "self.oars >= oldSelf.oars"}); len(errs) != 0 {
+		t.Errorf("good ones: %v", errs)
+	}
+	errs := rules(apiextensionsv1.ValidationRule{Rule: "self.sails > 1"}, apiextensionsv1.ValidationRule{Rule: "true", MessageExpression: "5"}, apiextensionsv1.ValidationRule{Rule: " "})
+	var at []string
+	for _, e := range errs {
+		at = append(at, strings.TrimPrefix(e.Field, "spec.versions[1].schema.openAPIV3Schema.properties[spec].x-kubernetes-validations"))
+	}
+	if got := strings.Join(at, " "); got != "[0].rule [1].messageExpression [2].rule" || !strings.Contains(errs[0].Detail, "undefined field 'sails'") {
+		t.Errorf("%v", errs)
 	}
 }
 

@@ -30,7 +30,6 @@ func customResourceDefinitionRow(k *Kind) {
 	k.Validate, k.ValidateUpdate = check(validateCustomResourceDefinition), compare(validateCustomResourceDefinitionUpdate)
 	k.ValidateStatus = compare(validateCustomResourceDefinitionStatus)
 	k.CopyStatus = pair(func(to, from *apiextensionsv1.CustomResourceDefinition) { to.Status = *from.Status.DeepCopy() })
-	k.Warnings = warnings(customResourceDefinitionWarnings)
 	k.Columns, k.Cells = customResourceDefinitionColumns(), cells(customResourceDefinitionCells)
 	k.Generation = true
 	k.DeletionFinalizer = apiextensionsv1.CustomResourceCleanupFinalizer

@@ -33,7 +33,10 @@ func validateDefinitionSchema(v *apiextensionsv1.CustomResourceDefinitionVersion
 	if root.Type != "" && root.Type != "object" {
 		errs = append(errs, field.Invalid(at.Child("type"), root.Type, "must be object at the root"))
 	}
-	return errs
+	if len(errs) > 0 {
+		return errs
+	}
+	return validateExpressions(s, true, at)
 }
 
 // StructuralSchema returns the structural form of a schema.
@@ -138,30 +141,4 @@ func validateSchemaTopology(p *apiextensionsv1.JSONSchemaProps, at *field.Path) 
 		errs = append(errs, optionalOneOf(p.XMapType, at.Child("x-kubernetes-map-type"), "atomic", "granular")...)
 	}
 	return errs
-}
-
-// customResourceDefinitionWarnings says what of a definition has no effect here.
-func customResourceDefinitionWarnings(d *apiextensionsv1.CustomResourceDefinition) []string {
-	var out []string
-	for i := range d.Spec.Versions {
-		if s := d.Spec.Versions[i].Schema; s != nil && hasRules(s.OpenAPIV3Schema) {
-			out = append(out, fmt.Sprintf("spec.versions[%d].schema.openAPIV3Schema: rules in x-kubernetes-validations are kept but not enforced", i))
-		}
-	}
-	return out
-}
-
-func hasRules(p *apiextensionsv1.JSONSchemaProps) bool {
-	if p == nil {
-		return false
-	}
-	if len(p.XValidations) > 0 {
-		return true
-	}
-	for _, q := range p.Properties {
-		if hasRules(&q) {
-			return true
-		}
-	}
-	return p.Items != nil && hasRules(p.Items.Schema) || p.AdditionalProperties != nil && hasRules(p.AdditionalProperties.Schema)
 }

@@ -74,7 +74,7 @@ func TestWhatIsAskedIsNoted(t *testing.T) {
 			}
 		}
 	}()
-	time.Sleep(300 * time.Millisecond)
+	<-time.After(300 * time.Millisecond) // in the middle of it
 	shoal(t, "lab", "kill", follower, "--process")
 	<-written
 	shoal(t, "lab", "start", follower)

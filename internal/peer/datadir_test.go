@@ -60,10 +60,7 @@ func TestADirectoryThatIsHeldForAMoment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() {
-		time.Sleep(lockWait / 20)
-		_ = first.Close()
-	}()
+	time.AfterFunc(lockWait/20, func() { _ = first.Close() })
 	second, err := openDataDir(dir)
 	if err != nil {
 		t.Fatal(err)

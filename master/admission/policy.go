@@ -248,7 +248,7 @@ func (a *asking) params(ctx context.Context, kind *admissionregistrationv1.Param
 			return nil, err
 		}
 		for _, o := range l.Items {
-			if o, ok := o.(api.Object); ok && selector.Matches(labels.Set(o.GetLabels())) {
+			if selector.Matches(labels.Set(o.GetLabels())) {
 				found = append(found, o)
 			}
 		}

@@ -303,7 +303,7 @@ func TestAHookThatFails(t *testing.T) {
 			_, _ = io.CopyN(w, zeros{}, mostAnswer+2)
 		},
 		"it redirects, which webhooks may not": func(w http.ResponseWriter, r *http.Request, _ *admissionv1.AdmissionRequest) {
-			http.Redirect(w, r, "/other", 307)
+			http.Redirect(w, r, "/other", http.StatusTemporaryRedirect)
 		},
 		"EOF": func(http.ResponseWriter, *http.Request, *admissionv1.AdmissionRequest) { panic(http.ErrAbortHandler) },
 	} {

@@ -1,13 +1,16 @@
 package custom
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
 
 	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/listtype"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	limits "k8s.io/apiserver/pkg/apis/cel"
 	openapierrors "k8s.io/kube-openapi/pkg/validation/errors"
 	"k8s.io/kube-openapi/pkg/validation/spec"
 	"k8s.io/kube-openapi/pkg/validation/strfmt"
@@ -20,10 +23,11 @@ import (
 type validator struct {
 	schema *structuralschema.Structural
 	values *validate.SchemaValidator
+	rules  *cel.Validator // nil: there are none
 }
 
 func newValidator(s *structuralschema.Structural) *validator {
-	return &validator{s, validate.NewSchemaValidator(withoutUnknownFormats(s.ToKubeOpenAPI()), nil, "", strfmt.Default)}
+	return &validator{s, validate.NewSchemaValidator(withoutUnknownFormats(s.ToKubeOpenAPI()), nil, "", strfmt.Default), cel.NewValidator(s, true, limits.PerCallLimit)}
 }
 
 // withoutUnknownFormats drops the formats that nobody checks. A format that says nothing of strings must not be taken for one that does.
@@ -59,16 +63,38 @@ func (v *validator) check(o map[string]any) field.ErrorList {
 	return append(errs, listtype.ValidateListSetsAndMaps(nil, v.schema, o)...)
 }
 
-func (d *definition) validate(o api.Object) field.ErrorList { return d.validator.check(content(o)) }
+// obey checks a value, and what it was before (nil: nothing), by the rules in CEL. Only what the schema lets through may be shown to them.
+func (v *validator) obey(o, old map[string]any) field.ErrorList {
+	if v.rules == nil {
+		return nil
+	}
+	var before any // not a nil map: that would be something
+	if old != nil {
+		before = old
+	}
+	errs, _ := v.rules.Validate(context.Background(), nil, v.schema, o, before, limits.RuntimeCELCostBudget)
+	return errs
+}
+
+func (d *definition) validate(o api.Object) field.ErrorList {
+	if errs := d.validator.check(content(o)); len(errs) > 0 {
+		return errs
+	}
+	return d.validator.obey(content(o), nil)
+}
 
 // validateUpdate forgives what was wrong before: a schema may have become stricter than the objects it found.
 func (d *definition) validateUpdate(updated, old api.Object) field.ErrorList {
 	errs := d.validator.check(content(updated))
+	before := d.validator.check
+	if len(errs) == 0 {
+		errs, before = d.validator.obey(content(updated), content(old)), func(o map[string]any) field.ErrorList { return d.validator.obey(o, nil) }
+	}
 	if len(errs) == 0 {
 		return nil
 	}
 	was := map[string]bool{}
-	for _, e := range d.validator.check(content(old)) {
+	for _, e := range before(content(old)) {
 		was[e.Error()] = true
 	}
 	var out field.ErrorList
