@@ -3,6 +3,7 @@
 package api
 
 import (
+	"context"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/validation"
@@ -64,6 +65,8 @@ type Kind struct {
 	// Validate and ValidateUpdate return every problem found, metadata excluded (the registry checks that).
 	Validate       func(Object) field.ErrorList
 	ValidateUpdate func(updated, old Object) field.ErrorList
+	// Rules returns what is wrong with an object that all else lets through; old is what is stored, nil for a new object. Nil means that there are none.
+	Rules func(ctx context.Context, o, old Object) field.ErrorList
 	// ValidateStatus checks an update through the status subresource. Nil means no check.
 	ValidateStatus func(updated, old Object) field.ErrorList
 	// Warnings returns what the writer of an object should know although it was accepted. Nil means nothing.

@@ -124,6 +124,9 @@ func (r *Registry) admitCreate(ctx context.Context, k *api.Kind, obj api.Object,
 	if k.Validate != nil {
 		errs = append(errs, k.Validate(obj)...)
 	}
+	if len(errs) == 0 && k.Rules != nil {
+		errs = k.Rules(ctx, obj, nil)
+	}
 	if len(errs) > 0 {
 		return invalid(k, obj.GetName(), errs...)
 	}

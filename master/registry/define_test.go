@@ -312,3 +312,48 @@ func TestReadersWaitThroughAChangeOfTheirKind(t *testing.T) {
 		readers.Wait()
 	})
 }
+
+// TestRulesInCELHold however an object is written.
+func TestRulesInCELHold(t *testing.T) {
+	r, _ := registrytest.New(t)
+	d := define(t, r).DeepCopy()
+	for i := range d.Spec.Versions {
+		s := d.Spec.Versions[i].Schema.OpenAPIV3Schema
+		spec := s.Properties["spec"]
+		spec.XValidations = apiextensionsv1.ValidationRules{{Rule: "!has(self.oars) || self.oars % 2 == 0", Message: "oars come in pairs"}}
+		s.Properties["spec"] = spec
+	}
+	out, err := r.Update(t.Context(), api.CustomResourceDefinitions, d, client.UpdateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shows(t, r, out.(*apiextensionsv1.CustomResourceDefinition))
+	k := boat(t, r, "v1")
+	with := func(oars int64) api.Object {
+		return &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "sea.example.com/v1", "kind": "Boat", "metadata": map[string]any{"name": "b", "namespace": "default"}, "spec": map[string]any{"hull": "wood", "oars": oars},
+		}}
+	}
+	refused := func(what string, err error) {
+		t.Helper()
+		if !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "oars come in pairs") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	_, err = r.Create(t.Context(), k, with(3), client.CreateOptions{})
+	refused("create", err)
+	if _, err := r.Create(t.Context(), k, with(4), client.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	key := client.Key{Namespace: "default", Name: "b"}
+	for what, p := range map[string]client.Patch{
+		"merge patch": {Type: types.MergePatchType, Data: []byte(`{"spec":{"oars":5}}`)},
+		"apply":       {Type: types.ApplyPatchType, Data: []byte(`{"apiVersion":"sea.example.com/v1","kind":"Boat","metadata":{"name":"b","namespace":"default"},"spec":{"oars":7}}`)},
+	} {
+		_, err := r.Patch(t.Context(), k, key, p, client.PatchOptions{FieldManager: "me", Force: p.Type == types.ApplyPatchType})
+		refused(what, err)
+	}
+	if _, err := r.Patch(t.Context(), k, key, client.Patch{Type: types.MergePatchType, Data: []byte(`{"spec":{"oars":6}}`)}, client.PatchOptions{}); err != nil {
+		t.Error(err)
+	}
+}

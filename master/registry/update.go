@@ -254,6 +254,9 @@ func (r *Registry) prepare(ctx context.Context, u updating, old *Entry, obj api.
 	case u.sub == "" && k.ValidateUpdate != nil:
 		errs = append(errs, k.ValidateUpdate(obj, old.Object)...)
 	}
+	if len(errs) == 0 && k.Rules != nil {
+		errs = k.Rules(ctx, obj, old.Object)
+	}
 	if len(errs) > 0 {
 		return nil, invalid(k, name, errs...)
 	}

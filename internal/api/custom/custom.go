@@ -83,6 +83,9 @@ func kindOf(d *apiextensionsv1.CustomResourceDefinition, v *apiextensionsv1.Cust
 		Validate:         def.validate,
 		ValidateUpdate:   def.validateUpdate,
 	}
+	if def.validator.rules != nil {
+		k.Rules = def.rules
+	}
 	if v.Deprecated {
 		k.Warnings = def.deprecated(v.DeprecationWarning)
 	}

@@ -52,6 +52,9 @@ func TestRulesInCEL(t *testing.T) {
 		if old != nil {
 			errs = k.ValidateUpdate(updated, old)
 		}
+		if len(errs) == 0 {
+			errs = k.Rules(t.Context(), updated, old)
+		}
 		var all []string
 		for _, e := range errs {
 			all = append(all, e.Error())

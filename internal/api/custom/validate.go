@@ -64,37 +64,42 @@ func (v *validator) check(o map[string]any) field.ErrorList {
 }
 
 // obey checks a value, and what it was before (nil: nothing), by the rules in CEL. Only what the schema lets through may be shown to them.
-func (v *validator) obey(o, old map[string]any) field.ErrorList {
-	if v.rules == nil {
-		return nil
-	}
+func (v *validator) obey(ctx context.Context, o, old map[string]any) field.ErrorList {
 	var before any // not a nil map: that would be something
 	if old != nil {
 		before = old
 	}
-	errs, _ := v.rules.Validate(context.Background(), nil, v.schema, o, before, limits.RuntimeCELCostBudget)
+	errs, _ := v.rules.Validate(ctx, nil, v.schema, o, before, limits.RuntimeCELCostBudget)
 	return errs
 }
 
-func (d *definition) validate(o api.Object) field.ErrorList {
-	if errs := d.validator.check(content(o)); len(errs) > 0 {
-		return errs
-	}
-	return d.validator.obey(content(o), nil)
-}
+func (d *definition) validate(o api.Object) field.ErrorList { return d.validator.check(content(o)) }
 
 // validateUpdate forgives what was wrong before: a schema may have become stricter than the objects it found.
 func (d *definition) validateUpdate(updated, old api.Object) field.ErrorList {
 	errs := d.validator.check(content(updated))
-	before := d.validator.check
-	if len(errs) == 0 {
-		errs, before = d.validator.obey(content(updated), content(old)), func(o map[string]any) field.ErrorList { return d.validator.obey(o, nil) }
-	}
 	if len(errs) == 0 {
 		return nil
 	}
+	return forgive(errs, d.validator.check(content(old)))
+}
+
+// rules forgives as validateUpdate does.
+func (d *definition) rules(ctx context.Context, o, old api.Object) field.ErrorList {
+	if old == nil {
+		return d.validator.obey(ctx, content(o), nil)
+	}
+	errs := d.validator.obey(ctx, content(o), content(old))
+	if len(errs) == 0 {
+		return nil
+	}
+	return forgive(errs, d.validator.obey(ctx, content(old), nil))
+}
+
+// forgive returns the errors that were not there before.
+func forgive(errs, before field.ErrorList) field.ErrorList {
 	was := map[string]bool{}
-	for _, e := range before(content(old)) {
+	for _, e := range before {
 		was[e.Error()] = true
 	}
 	var out field.ErrorList
