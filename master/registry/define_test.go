@@ -318,6 +318,9 @@ func TestRulesInCELHold(t *testing.T) {
 	r, _ := registrytest.New(t)
 	d := define(t, r).DeepCopy()
 	for i := range d.Spec.Versions {
+		if d.Spec.Versions[i].Name != "v1" {
+			continue
+		}
 		s := d.Spec.Versions[i].Schema.OpenAPIV3Schema
 		spec := s.Properties["spec"]
 		spec.XValidations = apiextensionsv1.ValidationRules{{Rule: "!has(self.oars) || self.oars % 2 == 0", Message: "oars come in pairs"}}
