@@ -16,14 +16,6 @@ func (c kubeconfigCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	if err != nil {
 		return err
 	}
-	list, err := conn.peers(ctx)
-	if err != nil {
-		return err
-	}
-	ca, err := inline(conn.rest.CAData, conn.rest.CAFile)
-	if err != nil {
-		return err
-	}
 	cert, err := inline(conn.rest.CertData, conn.rest.CertFile)
 	if err != nil {
 		return err
@@ -32,11 +24,24 @@ func (c kubeconfigCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	if err != nil {
 		return err
 	}
+	return conn.printKubeconfig(ctx, std, "admin", "", &clientcmdapi.AuthInfo{ClientCertificateData: cert, ClientKeyData: key, Token: conn.rest.BearerToken})
+}
+
+// printKubeconfig prints a kubeconfig for a user, with a context for every peer.
+func (c *conn) printKubeconfig(ctx context.Context, std streams, user, namespace string, info *clientcmdapi.AuthInfo) error {
+	list, err := c.peers(ctx)
+	if err != nil {
+		return err
+	}
+	ca, err := inline(c.rest.CAData, c.rest.CAFile)
+	if err != nil {
+		return err
+	}
 	out := clientcmdapi.NewConfig()
-	out.AuthInfos["admin"] = &clientcmdapi.AuthInfo{ClientCertificateData: cert, ClientKeyData: key, Token: conn.rest.BearerToken}
+	out.AuthInfos[user] = info
 	for _, p := range list.Peers {
 		out.Clusters[p.Name] = &clientcmdapi.Cluster{Server: p.API, CertificateAuthorityData: ca}
-		out.Contexts[p.Name] = &clientcmdapi.Context{Cluster: p.Name, AuthInfo: "admin"}
+		out.Contexts[p.Name] = &clientcmdapi.Context{Cluster: p.Name, AuthInfo: user, Namespace: namespace}
 	}
 	out.CurrentContext = list.Peer
 	b, err := clientcmd.Write(*out)

@@ -241,7 +241,3 @@ func fieldSet[T Object](f func(T) fields.Set) func(Object) fields.Set {
 func cells[T Object](f func(T, time.Time) []any) func(Object, time.Time) []any {
 	return func(o Object, now time.Time) []any { return f(o.(T), now) }
 }
-
-func warnings[T Object](f func(T) []string) func(Object) []string {
-	return func(o Object) []string { return f(o.(T)) }
-}

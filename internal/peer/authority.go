@@ -25,8 +25,8 @@ type authority struct {
 	local client.Interface // this peer's replica
 }
 
-func newAuthority(p *Peer, tokens auth.TokenSource) *authority {
-	a := &authority{local: p.registry, authn: auth.Authenticator{Tokens: []auth.TokenSource{tokens}, IsVoter: p.awaitVoter}}
+func newAuthority(p *Peer, tokens ...auth.TokenSource) *authority {
+	a := &authority{local: p.registry, authn: auth.Authenticator{Tokens: tokens, IsVoter: p.awaitVoter}}
 	a.authz = auth.NewAuthorizer(&auth.NodeRestriction{PodNode: a.podNode, Refers: a.refers, Holds: a.holds}, grants{p.registry})
 	return a
 }

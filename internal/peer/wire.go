@@ -105,7 +105,7 @@ func (p *Peer) wireAPI() {
 		Charge: func(ctx context.Context, c *client.Charge) (func(uint64), error) { return p.master.Charge(ctx, c) },
 	})
 	accounts := newAccounts(p)
-	p.authority = newAuthority(p, &accounts.rules)
+	p.authority = newAuthority(p, users(p), &accounts.rules)
 	chain = admission.New(admission.Config{Reader: p.registry, EvictionGrace: p.cfg.Timeouts.EvictionGrace, NodeRestriction: p.authority, Kind: p.kind, Authorizer: answers{p.authority}})
 	p.api = masterapi.New(masterapi.Config{
 		Registry: p.registry, Auth: p.authority, Peers: peers{p}, Streams: podStreams{p}, Usage: p.usage, Accounts: accounts, Extra: p.extra(), Checks: p.checks(), Metrics: p.writeMetrics, Audit: p.auditor(),
