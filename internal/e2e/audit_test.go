@@ -48,7 +48,7 @@ func TestWhatIsAskedIsNoted(t *testing.T) {
 	}
 	for peer, via := range map[string]string{follower: "", leader: follower} {
 		got := find(peer)
-		if len(got) != 1 || got[0].Via != via || got[0].User == "" || got[0].Code != 201 || got[0].Decision != audit.Allow {
+		if len(got) != 1 || got[0].Via != via || got[0].User == "" || got[0].Name != "noted" || got[0].Code != 201 || got[0].Decision != audit.Allow {
 			t.Errorf("%s notes %+v", peer, got)
 		}
 	}

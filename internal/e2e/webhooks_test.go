@@ -16,6 +16,9 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
 	"shoal/internal/api"
 	"shoal/internal/client"
 )
@@ -103,11 +106,15 @@ func TestWebhooks(t *testing.T) {
 	}
 	hooked := func(name string) string {
 		t.Helper()
-		out, err := tryKubectl(t.Context(), "-n", "hooked", "get", "pods", "-l", "app="+name, "-o", `jsonpath={.items[*].metadata.annotations.hooked}`)
+		l, err := c.api.List(t.Context(), api.Pods, client.ListOptions{Namespace: "hooked", Labels: labels.SelectorFromSet(labels.Set{"app": name})})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return strings.TrimSpace(out)
+		var out []string
+		for _, o := range l.Items {
+			out = append(out, o.(*corev1.Pod).Annotations["hooked"])
+		}
+		return strings.Join(out, " ")
 	}
 	try := func(manifest string) error { return tryApply(t.Context(), manifest) }
 	denied := strings.Replace(inNamespace(pod("bad", "peer-1", "sleep")), "labels: {", "labels: {deny: now, ", 1)

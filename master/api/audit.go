@@ -1,9 +1,11 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -62,7 +64,7 @@ func (s *Server) withAudit(next handler) handler {
 			s.noteRefusal(r, code)
 		case r.noted && r.lasts():
 		case r.noteworthy():
-			s.note(r, audit.Record{Decision: audit.Allow, Code: code, Revision: w.Header().Get(headerRevision)})
+			s.note(r, audit.Record{Decision: audit.Allow, Code: code, Revision: w.Header().Get(headerRevision), Name: w.Header().Get(headerName)})
 		}
 	}
 }
@@ -97,12 +99,12 @@ func (s *Server) note(r *request, n audit.Record) {
 		n.User, n.Groups, n.By = u.Name, u.Groups, u.By
 	}
 	if r.IsResource {
-		n.Group, n.Resource, n.Subresource, n.Namespace, n.Name = r.Group, r.Resource, r.Subresource, r.Namespace, r.Name
+		n.Group, n.Resource, n.Subresource, n.Namespace, n.Name = r.Group, r.Resource, r.Subresource, r.Namespace, cmp.Or(r.Name, n.Name)
 	} else {
 		n.Path = r.URL.Path
 	}
 	if r.Header.Get(auth.ForwardedHeader) != "" && r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
-		n.Via = r.TLS.PeerCertificates[0].Subject.CommonName
+		n.Via = strings.TrimPrefix(r.TLS.PeerCertificates[0].Subject.CommonName, auth.NodePrefix)
 	}
 	s.cfg.Audit.Write(n)
 }

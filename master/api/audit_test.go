@@ -83,7 +83,7 @@ func TestWhatIsNoted(t *testing.T) {
 	}
 	const core, secret = "/api/v1/namespaces/ns/", "topsecret"
 	for _, c := range []struct{ user, method, path, body, want string }{
-		{"jane", "POST", core + "configmaps", `{"metadata":{"name":"a"},"data":{"k":"` + secret + `"}}`, "jane create configmaps: allow 201"},
+		{"jane", "POST", core + "configmaps", `{"metadata":{"name":"a"},"data":{"k":"` + secret + `"}}`, "jane create configmaps/a: allow 201"},
 		{"jane", "GET", core + "configmaps/a", "", ""},
 		{"jane", "GET", core + "configmaps?watch=1&timeoutSeconds=-1", "", ""},
 		{"jane", "POST", core + "configmaps", `{"metadata":{"name":"a"}}`, "jane create configmaps: allow 409"},

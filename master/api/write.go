@@ -25,6 +25,9 @@ import (
 // headerRevision tells the revision of a write.
 const headerRevision = "X-Shoal-Revision"
 
+// headerName tells what a new object is called, for the audit log of the peer that passed its creation on.
+const headerName = "X-Shoal-Name"
+
 // writeParams are the query parameters of a write.
 type writeParams struct {
 	dryRun     bool
@@ -168,6 +171,9 @@ func (s *Server) settle(w http.ResponseWriter, r *request, e *registry.Entry) {
 		return
 	}
 	w.Header().Set(headerRevision, e.Rev.String())
+	if r.Name == "" && e.Object != nil {
+		w.Header().Set(headerName, e.Object.GetName())
+	}
 	// An answer that comes late is better than none: the write has happened.
 	_ = s.reg.WaitRevision(r.Context(), uint64(e.Rev))
 }
