@@ -118,6 +118,7 @@ func TestWebhooks(t *testing.T) {
 	}
 	try := func(manifest string) error { return tryApply(t.Context(), manifest) }
 	denied := strings.Replace(inNamespace(pod("bad", "peer-1", "sleep")), "labels: {", "labels: {deny: now, ", 1)
+	stopped := ""
 	for i := range 2 { // the second time with another Master
 		name := fmt.Sprintf("good-%d", i)
 		if err := try(inNamespace(pod(name, "peer-2", "sleep"))); err != nil {
@@ -132,8 +133,8 @@ func TestWebhooks(t *testing.T) {
 		if err := try(strings.Replace(denied, "namespace: hooked", "namespace: default", 1)); err != nil {
 			t.Errorf("in a namespace that is not hooked: %v", err)
 		}
-		shoal(t, "delete", "pod", "bad", "--now")
 		if i == 0 {
+			shoal(t, "delete", "pod", "bad", "--now")
 			apply(t, inNamespace(web(2)))
 			within(t, 20*time.Second, "pods that a controller makes", func(context.Context) error {
 				if got := hooked("web"); strings.Count(got, "system:kube-controller-manager") != 2 {
@@ -150,9 +151,10 @@ func TestWebhooks(t *testing.T) {
 				}
 				return nil
 			})
-			t.Cleanup(func() { _, _ = tryShoal(context.Background(), "lab", "start", old) })
+			stopped = old
 		}
 	}
+	shoal(t, "lab", "start", stopped)
 	shoal(t, "scale", "rc", "hook", "--replicas", "0")
 	gone(t, c.api, "hook", 20*time.Second)
 	err := try(inNamespace(pod("late", "peer-1", "sleep")))
