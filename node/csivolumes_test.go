@@ -2,13 +2,16 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -280,6 +283,38 @@ func TestAnEndedPodSaysSoWhenItsVolumesAreUnmounted(t *testing.T) {
 		w.settle()
 		if _, mounted := d.volume(); mounted || w.get("a").Status.Phase != corev1.PodSucceeded {
 			t.Errorf("mounted %v, %s", mounted, brief(w.get("a")))
+		}
+	})
+}
+
+// TestADriverIsGivenTokens of the pod's account, for the audiences that it asks for.
+func TestADriverIsGivenTokens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from := &issuer{}
+		n := &Node{cfg: Config{Client: from, Now: time.Now}, log: slog.New(slog.DiscardHandler)}
+		n.pods = &pods{n: n, workers: map[types.UID]*worker{}}
+		n.tokens = newTokens(n)
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p", UID: "u"}, Spec: corev1.PodSpec{ServiceAccountName: "sa"}}
+		class := &storagev1.CSIDriver{Spec: storagev1.CSIDriverSpec{TokenRequests: []storagev1.TokenRequest{{Audience: "vault"}, {Audience: "store", ExpirationSeconds: new(int64(7200))}}}}
+		var v csi.Volume
+		if err := (csiVolumes{n: n}).describe(t.Context(), p, class, false, &v); err != nil {
+			t.Fatal(err)
+		}
+		var got map[string]struct {
+			Token   string    `json:"token"`
+			Expires time.Time `json:"expirationTimestamp"`
+		}
+		if err := json.Unmarshal([]byte(v.Attributes["csi.storage.k8s.io/serviceAccount.tokens"]), &got); err != nil {
+			t.Fatal(err)
+		}
+		if got["vault"].Token == "" || got["store"].Token == "" || got["vault"].Token == got["store"].Token || !got["store"].Expires.After(got["vault"].Expires) {
+			t.Errorf("%+v", got)
+		}
+		from.away = true
+		other := class.DeepCopy()
+		other.Spec.TokenRequests = []storagev1.TokenRequest{{Audience: "new"}}
+		if err := (csiVolumes{n: n}).describe(t.Context(), p, other, false, &v); err == nil || !strings.Contains(err.Error(), "token for the CSI driver") {
+			t.Errorf("without the API: %v", err)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -18,10 +19,16 @@ var needed = []struct{ program, pkg, why string }{
 	{"iptables-save", "iptables", "audits them"},
 }
 
-type doctorCmd struct{}
+type doctorCmd struct {
+	Security bool   `help:"Go through a checklist of the cluster's security instead, after the CIS Kubernetes Benchmark."`
+	Output   string `short:"o" enum:"text,json" default:"text" help:"Of --security: text or json."`
+}
 
 // Run checks what this machine needs, one line each, and fails when something is missing.
-func (doctorCmd) Run(std streams) error {
+func (c doctorCmd) Run(ctx context.Context, g *Globals, std streams) error {
+	if c.Security {
+		return security(ctx, g, std, c.Output)
+	}
 	failed := false
 	say := func(name string, err error) {
 		verdict := "ok"

@@ -23,7 +23,7 @@ type grammar struct {
 
 	Up      upCmd      `cmd:"" group:"peer" help:"Start this machine's peer."`
 	Install installCmd `cmd:"" group:"peer" help:"Write the systemd unit for this machine's peer."`
-	Doctor  doctorCmd  `cmd:"" group:"peer" help:"Check what this machine needs."`
+	Doctor  doctorCmd  `cmd:"" group:"peer" help:"Check what this machine needs, or with --security how safe the cluster is."`
 	Recover recoverCmd `cmd:"" group:"peer" help:"After a majority is lost for good: make a cluster of one out of this machine's copy, or rejoin one."`
 
 	Peers      peersCmd      `cmd:"" group:"cluster" help:"List the cluster's peers, their roles and their health."`

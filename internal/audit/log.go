@@ -44,6 +44,8 @@ type Log struct {
 	seq     atomic.Uint64
 	once    sync.Once
 	closing chan struct{}
+	stuck   atomic.Bool   // nothing was written for a while
+	dropped atomic.Uint64 // records, since then
 
 	// Only the writer uses what follows.
 	file  *os.File
@@ -82,24 +84,47 @@ func Open(c Config) (*Log, error) {
 	return l, nil
 }
 
-// Write adds a record; Seq and Prev are set here, and Time when it is zero. It blocks while many wait to be written. After Close it does nothing.
+// Write adds a record; Seq and Prev are set here, and Time when it is zero. It blocks for a moment while many wait to be written; where nothing is written
+// any more, as on a disk that hangs, records are lost, and counted. After Close it does nothing.
 func (l *Log) Write(r Record) {
 	if r.Time.IsZero() {
 		r.Time = l.c.Now()
 	}
 	select {
 	case l.records <- r:
+		return
 	case <-l.closing:
+		return
+	default:
+	}
+	if l.stuck.Load() {
+		l.dropped.Add(1)
+		return
+	}
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case l.records <- r:
+	case <-l.closing:
+	case <-late.C:
+		l.stuck.Store(true)
+		l.dropped.Add(1)
 	}
 }
 
 // Seq returns how many lines were ever written: what says so elsewhere shows when the newest ones are taken away.
 func (l *Log) Seq() uint64 { return l.seq.Load() }
 
-// Close writes what waits, and ends.
+// Close writes what waits, and ends; it does not wait long for a disk that hangs.
 func (l *Log) Close() {
 	l.once.Do(func() { close(l.closing) })
-	<-l.done
+	late := time.NewTimer(2 * patience)
+	defer late.Stop()
+	select {
+	case <-l.done:
+	case <-late.C:
+		l.c.Log.Error("audit log: the last records could not be written in time")
+	}
 }
 
 func (l *Log) run() {
@@ -132,6 +157,12 @@ func (l *Log) write(r Record) {
 	}
 	if l.size >= l.c.MaxBytes {
 		l.rotate()
+	}
+	if l.stuck.Load() {
+		l.stuck.Store(false)
+		if n := l.dropped.Swap(0); n > 0 {
+			l.add(Record{Note: fmt.Sprintf("%d records were not written: the disk took none", n)})
+		}
 	}
 	l.add(r)
 }

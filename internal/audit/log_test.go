@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -228,6 +229,41 @@ func TestAFullDisk(t *testing.T) {
 	}); err != nil || !strings.Contains(note, "records could not be written") || last != "last" {
 		t.Errorf("note %q, last %q, %v", note, last, err)
 	}
+}
+
+// TestADiskThatHangs holds nobody up for long; what is lost is counted, and noted when it goes on.
+func TestADiskThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "audit")
+		l, err := Open(Config{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		// Nobody takes what is written.
+		l.done, l.closing, l.once = make(chan struct{}), make(chan struct{}), sync.Once{}
+		begun := time.Now()
+		const lost = 500
+		for range queue + lost {
+			l.Write(Record{User: "jane"})
+		}
+		if took := time.Since(begun); took > patience {
+			t.Errorf("held up for %s", took)
+		}
+		if err := l.open(); err != nil {
+			t.Fatal(err)
+		}
+		go l.run()
+		l.Close()
+		var notes string
+		s, err := Read(dir, func(r Record) { notes += r.Note })
+		if err != nil || s.Last != queue+1 || !strings.Contains(notes, "500 records were not written") {
+			t.Errorf("%+v, %q, %v", s, notes, err)
+		}
+		// Nor does it hold up the end.
+		l.done, l.closing, l.once = make(chan struct{}), make(chan struct{}), sync.Once{}
+		l.Close()
+	})
 }
 
 func TestWhatClientsChooseHasAnEnd(t *testing.T) {

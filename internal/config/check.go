@@ -43,6 +43,7 @@ func (c *Config) check(src source) error {
 	k.positive("timeouts.agent_grace", c.Timeouts.AgentGrace, time.Second)
 	k.backup(&c.Backup)
 	k.audit(&c.Log.Audit)
+	k.oidc(&c.API.OIDC)
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	k.oneOf("log.format", c.Log.Format, "text", "json")
 	return errors.Join(k.errs...)

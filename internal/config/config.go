@@ -40,6 +40,7 @@ type Machine struct {
 type API struct {
 	Address string `toml:"address"`
 	Port    int    `toml:"port"`
+	OIDC    OIDC   `toml:"oidc"`
 }
 
 // Gossip is the membership protocol.
@@ -120,7 +121,7 @@ type Log struct {
 func Default() *Config {
 	return &Config{
 		Machine: Machine{DataDir: "/var/lib/shoal", RunDir: "/run/shoal", Join: []string{}},
-		API:     API{Address: "0.0.0.0", Port: 6443},
+		API:     API{Address: "0.0.0.0", Port: 6443, OIDC: OIDC{UsernameClaim: "sub", GroupsClaim: "groups"}},
 		Gossip: Gossip{
 			Port: 7946, ProbeInterval: 500 * time.Millisecond, ProbeTimeout: 150 * time.Millisecond, Suspicion: 1,
 			HostTimeout: 200 * time.Millisecond,

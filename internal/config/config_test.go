@@ -66,6 +66,7 @@ func TestLoadNamesFileLineKeyAndRemedy(t *testing.T) {
 		{"what makes containers", "[runtime]\noci_runtime = \"bin/crun\"\n", []string{`c.toml:2: runtime.oci_runtime is "bin/crun"; write runc, crun, or the absolute path`}},
 		{"too few processes", "[runtime]\npod_pids = 3\n", []string{"c.toml:2: runtime.pod_pids is 3; no pod could start with so few"}},
 		{"relative directories", "[runtime]\nstatic_pods = \"pods\"\nkubelet_dir = \"kubelet\"\n", []string{"c.toml:2: runtime.static_pods", "c.toml:3: runtime.kubelet_dir"}},
+		{"an issuer nobody trusts", "[api.oidc]\nissuer = \"http://id.example.org\"\n", []string{`c.toml:2: api.oidc.issuer is "http://id.example.org"; write its URL, which begins with https://`, `api.oidc.client_id is empty`}},
 		{"audit nonsense", "[log.audit]\nmax_size = \"much\"\nkeep = 0\n", []string{`c.toml:2: log.audit.max_size is "much"; write an amount`, `c.toml:3: log.audit.keep is 0`}},
 		{"reserved nonsense", "[reserved]\ncpu = \"half\"\nmemory = \"-1Gi\"\n", []string{`c.toml:2: reserved.cpu is "half"; write a quantity`, `c.toml:3: reserved.memory is "-1Gi"`}},
 		{"missing token file", "token_file = \"/nonexistent/t\"\n", []string{"c.toml:1: token_file cannot be read"}},

@@ -75,9 +75,6 @@ func (p *Peer) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.dir.Close()) }()
-	if err := p.openAudit(); err != nil {
-		return err
-	}
 	defer p.closeAudit()
 	if p.advertise, err = advertised(p.cfg.AdvertiseAddress); err != nil {
 		return err

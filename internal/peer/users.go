@@ -2,6 +2,12 @@ package peer
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,4 +31,28 @@ func users(p *Peer) auth.TokenSource {
 		}
 		return o.(*corev1.Secret), nil
 	}}
+}
+
+// tokens are all that know whose tokens there are, but for service accounts'.
+func tokens(p *Peer) ([]auth.TokenSource, error) {
+	all := []auth.TokenSource{users(p)}
+	o := &p.cfg.API.OIDC
+	if o.Issuer == "" {
+		return all, nil
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	if o.CAFile != "" {
+		pem, err := os.ReadFile(o.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("api.oidc.ca_file: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("api.oidc.ca_file: %s has no certificate", o.CAFile)
+		}
+	}
+	return append(all, &auth.OIDC{
+		Issuer: o.Issuer, ClientID: o.ClientID, UsernameClaim: o.UsernameClaim, UsernamePrefix: o.Prefix(), GroupsClaim: o.GroupsClaim, GroupsPrefix: o.GroupsPrefix,
+		Client: &http.Client{Transport: &http.Transport{TLSClientConfig: conf, Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 5 * time.Second}}, Now: p.now,
+	}), nil
 }

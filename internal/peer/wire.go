@@ -42,7 +42,9 @@ func (p *Peer) wire(ctx context.Context) error {
 		},
 		Log: p.log,
 	})
-	p.wireAPI()
+	if err := p.wireAPI(); err != nil {
+		return err
+	}
 	p.master = master.New(master.Config{
 		Client: p.registry, Liveness: liveness{p}, PodCIDR: netip.MustParsePrefix(p.cfg.Network.PodCIDR),
 		ServiceCIDR: netip.MustParsePrefix(p.cfg.Network.ServiceCIDR), Domain: p.cfg.Network.Domain,
@@ -94,7 +96,14 @@ func hosts(addrs []string) []string {
 }
 
 // wireAPI makes the registry, with admission in front of it, and the API's server.
-func (p *Peer) wireAPI() {
+func (p *Peer) wireAPI() error {
+	sources, err := tokens(p)
+	if err != nil {
+		return err
+	}
+	if err := p.openAudit(); err != nil {
+		return err
+	}
 	var chain admission.Chain
 	p.registry = registry.New(registry.Config{
 		Log: p.raft, ServiceCIDR: netip.MustParsePrefix(p.cfg.Network.ServiceCIDR), PodCIDR: netip.MustParsePrefix(p.cfg.Network.PodCIDR),
@@ -105,12 +114,13 @@ func (p *Peer) wireAPI() {
 		Charge: func(ctx context.Context, c *client.Charge) (func(uint64), error) { return p.master.Charge(ctx, c) },
 	})
 	accounts := newAccounts(p)
-	p.authority = newAuthority(p, users(p), &accounts.rules)
+	p.authority = newAuthority(p, append(sources, &accounts.rules)...)
 	chain = admission.New(admission.Config{Reader: p.registry, EvictionGrace: p.cfg.Timeouts.EvictionGrace, NodeRestriction: p.authority, Kind: p.kind, Authorizer: answers{p.authority}})
 	p.api = masterapi.New(masterapi.Config{
 		Registry: p.registry, Auth: p.authority, Peers: peers{p}, Streams: podStreams{p}, Usage: p.usage, Accounts: accounts, Extra: p.extra(), Checks: p.checks(), Metrics: p.writeMetrics, Audit: p.auditor(),
 		Version: p.version, Now: p.now, Logger: p.log,
 	})
+	return nil
 }
 
 // caller is how consensus asks other peers.
