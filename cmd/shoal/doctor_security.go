@@ -53,7 +53,15 @@ func security(ctx context.Context, g *Globals, std streams, output string) error
 	if err != nil {
 		return err
 	}
-	all := append(checkFiles(g.DataDir), c.checkStrangers(ctx)...)
+	list, err := c.peers(ctx)
+	if err != nil {
+		return err
+	}
+	var urls []string
+	for _, p := range list.Peers {
+		urls = append(urls, p.API)
+	}
+	all := append(checkFiles(g.DataDir), c.checkStrangers(ctx, urls)...)
 	all = append(all, judge(facts)...)
 	if output == "json" {
 		if err := json.NewEncoder(std.out).Encode(all); err != nil {
@@ -129,7 +137,7 @@ func checkFiles(dir string) []finding {
 }
 
 // checkStrangers asks every peer what somebody without credentials gets.
-func (c *conn) checkStrangers(ctx context.Context) []finding {
+func (c *conn) checkStrangers(ctx context.Context, urls []string) []finding {
 	anonymous := finding{Item: "1.2.1", What: "strangers get nothing", Verdict: verdictOK, How: "asked every peer for all Secrets without credentials"}
 	plain := finding{Item: "1.2.18", What: "nothing is said without TLS", Verdict: verdictOK, How: "asked every peer in plain HTTP"}
 	old := finding{Item: "1.2.29", What: "only TLS 1.2 and later is spoken", Verdict: verdictOK, How: "offered every peer TLS 1.1"}
@@ -149,7 +157,7 @@ func (c *conn) checkStrangers(ctx context.Context) []finding {
 		}
 		return resp.StatusCode, resp.Body.Close()
 	}
-	for _, u := range c.urls {
+	for _, u := range urls {
 		at, err := url.Parse(u)
 		if err != nil || at.Scheme != "https" {
 			continue
@@ -197,27 +205,38 @@ type binding struct {
 	subjects        []rbacv1.Subject
 }
 
-func (c *conn) securityFacts(ctx context.Context) (*facts, error) {
-	f := &facts{}
-	errs := []error{
-		listInto(ctx, c, api.Namespaces, &f.namespaces), listInto(ctx, c, api.Pods, &f.pods), listInto(ctx, c, api.NetworkPolicies, &f.policies),
-		listInto(ctx, c, api.ClusterRoles, &f.clusterRoles), listInto(ctx, c, api.Roles, &f.roles),
-	}
+func (c *conn) securityFacts(ctx context.Context) (f *facts, err error) {
+	f = &facts{}
 	var all []*rbacv1.ClusterRoleBinding
 	var some []*rbacv1.RoleBinding
-	errs = append(errs, listInto(ctx, c, api.ClusterRoleBindings, &all), listInto(ctx, c, api.RoleBindings, &some))
+	for _, read := range []func() error{
+		func() error { return listInto(ctx, c, api.Namespaces, &f.namespaces) },
+		func() error { return listInto(ctx, c, api.Pods, &f.pods) },
+		func() error { return listInto(ctx, c, api.NetworkPolicies, &f.policies) },
+		func() error { return listInto(ctx, c, api.ClusterRoles, &f.clusterRoles) },
+		func() error { return listInto(ctx, c, api.Roles, &f.roles) },
+		func() error { return listInto(ctx, c, api.ClusterRoleBindings, &all) },
+		func() error { return listInto(ctx, c, api.RoleBindings, &some) },
+		func() (err error) {
+			f.users, err = c.users(ctx)
+			return err
+		},
+		func() error { return c.json(ctx, request{method: "GET", path: "/shoal/v1/tokens"}, &f.tokens) },
+		func() error {
+			return c.json(ctx, request{method: "GET", path: "/shoal/v1/who-can", query: url.Values{"verb": {"list"}, "resource": {"secrets"}}}, &f.secrets)
+		},
+	} {
+		if err := read(); err != nil {
+			return nil, err
+		}
+	}
 	for _, b := range all {
 		f.bindings = append(f.bindings, binding{"", b.Name, b.RoleRef, b.Subjects})
 	}
 	for _, b := range some {
 		f.bindings = append(f.bindings, binding{b.Namespace, b.Name, b.RoleRef, b.Subjects})
 	}
-	var err error
-	f.users, err = c.users(ctx)
-	errs = append(errs, err,
-		c.json(ctx, request{method: "GET", path: "/shoal/v1/tokens"}, &f.tokens),
-		c.json(ctx, request{method: "GET", path: "/shoal/v1/who-can", query: url.Values{"verb": {"list"}, "resource": {"secrets"}}}, &f.secrets))
-	return f, errors.Join(errs...)
+	return f, nil
 }
 
 func listInto[T api.Object](ctx context.Context, c *conn, k *api.Kind, into *[]T) error {

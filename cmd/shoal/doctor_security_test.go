@@ -145,6 +145,10 @@ func TestFilesOfThePeer(t *testing.T) {
 func TestDoctorOfSecurity(t *testing.T) {
 	at := server(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
+		if r.URL.Path == "/shoal/v1/peers" {
+			fmt.Fprint(w, `{"peer":"peer-1","peers":[]}`)
+			return
+		}
 		if strings.HasPrefix(r.URL.Path, "/shoal/") {
 			fmt.Fprint(w, "[]")
 			return

@@ -55,7 +55,7 @@ func TestUsersByToken(t *testing.T) {
 		Found                    []string
 	}
 	dir := labPeers(t)[0].DataDir()
-	if err := json.Unmarshal([]byte(shoal(t, "--data-dir", dir, "doctor", "--security", "-o", "json")), &list); err != nil {
+	if err := json.Unmarshal([]byte(shoal(t, "lab", "exec", "peer-1", "--", binary(), "--data-dir", dir, "doctor", "--security", "-o", "json")), &list); err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range list {
