@@ -173,3 +173,83 @@ func TestWebhooks(t *testing.T) {
 		t.Errorf("without configurations: %v", err)
 	}
 }
+
+const expressions = `
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: few}
+spec:
+  paramKind: {apiVersion: v1, kind: ConfigMap}
+  matchConstraints: {resourceRules: [{operations: [CREATE, UPDATE], apiGroups: [apps], apiVersions: [v1], resources: [deployments]}]}
+  matchConditions: [{name: not-admired, expression: "!has(object.metadata.labels) || !('admired' in object.metadata.labels)"}]
+  variables: [{name: most, expression: "int(params.data['most'])"}]
+  validations: [{expression: "object.spec.replicas <= variables.most", messageExpression: "'at most ' + string(variables.most) + ' replicas'"}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: few}
+spec: {policyName: few, validationActions: [Deny], paramRef: {name: limits, namespace: default, parameterNotFoundAction: Deny}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: limits}
+data: {most: "3"}
+---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: boats.sea.example.com}
+spec:
+  group: sea.example.com
+  scope: Namespaced
+  names: {plural: boats, singular: boat, kind: Boat, listKind: BoatList}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          spec:
+            type: object
+            properties: {oars: {type: integer}}
+            x-kubernetes-validations: [{rule: "self.oars % 2 == 0", message: oars come in pairs}, {rule: "self.oars >= oldSelf.oars", message: none may be lost}]
+`
+
+// TestExpressions has policies and the rules of a custom kind refuse what kubectl does, at every peer.
+func TestExpressions(t *testing.T) {
+	c := startLab(t, 3)
+	apply(t, expressions)
+	said := func(want string, args ...string) {
+		t.Helper()
+		for _, peer := range append(c.others(master(t)), master(t)) {
+			within(t, 10*time.Second, fmt.Sprintf("kubectl %s at %s, want %q", strings.Join(args, " "), peer, want), func(ctx context.Context) error {
+				out, err := tryKubectl(ctx, append([]string{"--context", peer}, args...)...)
+				if want == "" && err == nil || want != "" && err != nil && strings.Contains(err.Error(), want) {
+					return nil
+				}
+				return fmt.Errorf("%v: %s", err, out)
+			})
+		}
+	}
+	shoal(t, "create", "ns", "other")
+	const image = "--image=shoal.local/probe:1"
+	said("ValidatingAdmissionPolicy 'few' with binding 'few' denied request: at most 3 replicas", "create", "deployment", "many", image, "--replicas=4", "--dry-run=server")
+	said("", "create", "deployment", "few", image, "--replicas=3", "--dry-run=server")
+	said("at most 3 replicas", "-n", "other", "create", "deployment", "many", image, "--replicas=4", "--dry-run=server")
+	shoal(t, "patch", "configmap", "limits", "--type", "merge", "-p", `{"data":{"most":"5"}}`)
+	said("", "create", "deployment", "many", image, "--replicas=4", "--dry-run=server")
+
+	boat := func(oars int) string {
+		return fmt.Sprintf("apiVersion: sea.example.com/v1\nkind: Boat\nmetadata: {name: b}\nspec: {oars: %d}\n", oars)
+	}
+	within(t, 10*time.Second, "boats are served", func(ctx context.Context) error { return tryApply(ctx, boat(4)) })
+	for oars, want := range map[int]string{5: "oars come in pairs", 2: "none may be lost"} {
+		if err := tryApply(t.Context(), boat(oars)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%d oars: %v, want %q", oars, err, want)
+		}
+	}
+	if err := tryApply(t.Context(), boat(6)); err != nil {
+		t.Error(err)
+	}
+}

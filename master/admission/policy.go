@@ -264,7 +264,7 @@ func concerns(ctx context.Context, from Reader, m *admissionregistrationv1.Match
 	if m == nil {
 		return true, nil
 	}
-	h := hook{match: m.MatchPolicy, namespaces: m.NamespaceSelector, objects: m.ObjectSelector}
+	h := hook{ValidatingWebhook: admissionregistrationv1.ValidatingWebhook{MatchPolicy: m.MatchPolicy, NamespaceSelector: m.NamespaceSelector, ObjectSelector: m.ObjectSelector}}
 	named := func(rules []admissionregistrationv1.NamedRuleWithOperations) bool {
 		return slices.ContainsFunc(rules, func(rule admissionregistrationv1.NamedRuleWithOperations) bool {
 			return h.covers(&rule.RuleWithOperations, r) && (len(rule.ResourceNames) == 0 || slices.Contains(rule.ResourceNames, r.Key.Name))

@@ -20,25 +20,44 @@ import (
 	"shoal/internal/client"
 )
 
-// hook is one webhook, of either kind.
+// hook is one webhook: a mutating one has all that a validating one has.
 type hook struct {
-	name          string
-	client        *admissionregistrationv1.WebhookClientConfig
-	rules         []admissionregistrationv1.RuleWithOperations
-	failure       *admissionregistrationv1.FailurePolicyType
-	match         *admissionregistrationv1.MatchPolicyType
-	namespaces    *metav1.LabelSelector
-	objects       *metav1.LabelSelector
-	effects       *admissionregistrationv1.SideEffectClass
-	seconds       *int32
-	versions      []string
-	conditions    []admissionregistrationv1.MatchCondition
+	admissionregistrationv1.ValidatingWebhook
 	again         bool // reinvocationPolicy IfNeeded
 	configuration string
 	uid, revision string // of the configuration
 }
 
-func (h hook) key() string { return h.uid + "/" + h.name }
+func (h hook) key() string { return h.uid + "/" + h.Name }
+
+// timeout is how long a hook may take.
+func (h hook) timeout() time.Duration {
+	if h.TimeoutSeconds == nil {
+		return 10 * time.Second
+	}
+	return time.Duration(*h.TimeoutSeconds) * time.Second
+}
+
+// hooksOf returns the hooks of all configurations of a kind, in the order of their names.
+func hooksOf[T api.Object](ctx context.Context, from Reader, k *api.Kind, of func(T) []hook) ([]hook, error) {
+	l, err := from.List(ctx, k, client.ListOptions{ResourceVersion: "0"})
+	if err != nil {
+		return nil, err
+	}
+	var out []hook
+	for _, o := range l.Items {
+		c, ok := o.(T)
+		if !ok {
+			continue
+		}
+		for _, h := range of(c) {
+			h.configuration, h.uid, h.revision = c.GetName(), string(c.GetUID()), c.GetResourceVersion()
+			out = append(out, h)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b hook) int { return cmp.Compare(a.configuration, b.configuration) })
+	return out, nil
+}
 
 // mutatingWebhooks has others change objects: one after the other, by the names of their configurations. Those that want it are asked once more when a later
 // one has changed the object.
@@ -48,14 +67,11 @@ type mutatingWebhooks struct {
 }
 
 func (p mutatingWebhooks) Admit(ctx context.Context, r *Request) error {
-	if unhooked(r) {
-		return nil
+	hooks, err := hooksOf(ctx, p.reader, api.MutatingWebhookConfigurations, mutatingHooks)
+	if err == nil {
+		hooks, err = p.calls.matching(ctx, hooks, r)
 	}
-	hooks, err := p.hooks(ctx)
-	if err != nil || len(hooks) == 0 {
-		return err
-	}
-	if hooks, err = p.calls.matching(ctx, hooks, r); err != nil {
+	if err != nil {
 		return err
 	}
 	lastChange := -1
@@ -79,28 +95,19 @@ func (p mutatingWebhooks) Admit(ctx context.Context, r *Request) error {
 	return nil
 }
 
-func (p mutatingWebhooks) hooks(ctx context.Context) ([]hook, error) {
-	l, err := p.reader.List(ctx, api.MutatingWebhookConfigurations, client.ListOptions{ResourceVersion: "0"})
-	if err != nil {
-		return nil, err
+func mutatingHooks(c *admissionregistrationv1.MutatingWebhookConfiguration) (out []hook) {
+	for i := range c.Webhooks {
+		w := &c.Webhooks[i]
+		out = append(out, hook{
+			ValidatingWebhook: admissionregistrationv1.ValidatingWebhook{
+				Name: w.Name, ClientConfig: w.ClientConfig, Rules: w.Rules, FailurePolicy: w.FailurePolicy, MatchPolicy: w.MatchPolicy,
+				NamespaceSelector: w.NamespaceSelector, ObjectSelector: w.ObjectSelector, SideEffects: w.SideEffects, TimeoutSeconds: w.TimeoutSeconds,
+				AdmissionReviewVersions: w.AdmissionReviewVersions, MatchConditions: w.MatchConditions,
+			},
+			again: w.ReinvocationPolicy != nil && *w.ReinvocationPolicy == admissionregistrationv1.IfNeededReinvocationPolicy,
+		})
 	}
-	var out []hook
-	for _, o := range l.Items {
-		c, ok := o.(*admissionregistrationv1.MutatingWebhookConfiguration)
-		if !ok {
-			continue
-		}
-		for i := range c.Webhooks {
-			w := &c.Webhooks[i]
-			out = append(out, hook{
-				w.Name, &w.ClientConfig, w.Rules, w.FailurePolicy, w.MatchPolicy, w.NamespaceSelector, w.ObjectSelector, w.SideEffects, w.TimeoutSeconds,
-				w.AdmissionReviewVersions, w.MatchConditions,
-				w.ReinvocationPolicy != nil && *w.ReinvocationPolicy == admissionregistrationv1.IfNeededReinvocationPolicy, c.Name, string(c.UID), c.ResourceVersion,
-			})
-		}
-	}
-	slices.SortStableFunc(out, func(a, b hook) int { return cmp.Compare(a.configuration, b.configuration) })
-	return out, nil
+	return out
 }
 
 // ask calls a hook and applies what it answers.
@@ -119,14 +126,11 @@ type validatingWebhooks struct {
 }
 
 func (p validatingWebhooks) Admit(ctx context.Context, r *Request) error {
-	if unhooked(r) {
-		return nil
+	hooks, err := hooksOf(ctx, p.reader, api.ValidatingWebhookConfigurations, validatingHooks)
+	if err == nil {
+		hooks, err = p.calls.matching(ctx, hooks, r)
 	}
-	hooks, err := p.hooks(ctx)
 	if err != nil || len(hooks) == 0 {
-		return err
-	}
-	if hooks, err = p.calls.matching(ctx, hooks, r); err != nil {
 		return err
 	}
 	// All at once; the first one's refusal, by name, is the one that is told.
@@ -158,27 +162,11 @@ func (p validatingWebhooks) Admit(ctx context.Context, r *Request) error {
 	return nil
 }
 
-func (p validatingWebhooks) hooks(ctx context.Context) ([]hook, error) {
-	l, err := p.reader.List(ctx, api.ValidatingWebhookConfigurations, client.ListOptions{ResourceVersion: "0"})
-	if err != nil {
-		return nil, err
+func validatingHooks(c *admissionregistrationv1.ValidatingWebhookConfiguration) (out []hook) {
+	for i := range c.Webhooks {
+		out = append(out, hook{ValidatingWebhook: c.Webhooks[i]})
 	}
-	var out []hook
-	for _, o := range l.Items {
-		c, ok := o.(*admissionregistrationv1.ValidatingWebhookConfiguration)
-		if !ok {
-			continue
-		}
-		for i := range c.Webhooks {
-			w := &c.Webhooks[i]
-			out = append(out, hook{
-				w.Name, &w.ClientConfig, w.Rules, w.FailurePolicy, w.MatchPolicy, w.NamespaceSelector, w.ObjectSelector, w.SideEffects, w.TimeoutSeconds,
-				w.AdmissionReviewVersions, w.MatchConditions, false, c.Name, string(c.UID), c.ResourceVersion,
-			})
-		}
-	}
-	slices.SortStableFunc(out, func(a, b hook) int { return cmp.Compare(a.configuration, b.configuration) })
-	return out, nil
+	return out
 }
 
 // failedCall is that a hook could not be asked, or answered what makes no sense.
@@ -192,11 +180,11 @@ func (h hook) failed(err error, r *Request) error {
 	switch {
 	case !ok:
 		return err
-	case h.failure != nil && *h.failure == admissionregistrationv1.Ignore:
-		r.warn(fmt.Sprintf("admission webhook %q could not be asked, and is ignored: %v", h.name, failure.err))
+	case h.FailurePolicy != nil && *h.FailurePolicy == admissionregistrationv1.Ignore:
+		r.warn(fmt.Sprintf("admission webhook %q could not be asked, and is ignored: %v", h.Name, failure.err))
 		return nil
 	}
-	return apierrors.NewInternalError(fmt.Errorf("failed calling webhook %q: %w", h.name, failure.err))
+	return apierrors.NewInternalError(fmt.Errorf("failed calling webhook %q: %w", h.Name, failure.err))
 }
 
 // denied is a hook's refusal, in the words that clients know.
@@ -206,7 +194,7 @@ func denied(h hook, s *metav1.Status) error {
 	}
 	out := *s.DeepCopy()
 	out.Status, out.Code = metav1.StatusFailure, max(out.Code, http.StatusBadRequest)
-	by := fmt.Sprintf("admission webhook %q denied the request", h.name)
+	by := fmt.Sprintf("admission webhook %q denied the request", h.Name)
 	switch {
 	case out.Message != "":
 		out.Message = by + ": " + out.Message
@@ -221,7 +209,7 @@ func denied(h hook, s *metav1.Status) error {
 // change applies a hook's patch. Who an object is stays as it was.
 func change(h hook, r *Request, answer *admissionv1.AdmissionResponse) (bool, error) {
 	if r.Object == nil {
-		return false, apierrors.NewInternalError(fmt.Errorf("admission webhook %q attempted to modify the object, which is not supported for this operation", h.name))
+		return false, apierrors.NewInternalError(fmt.Errorf("admission webhook %q attempted to modify the object, which is not supported for this operation", h.Name))
 	}
 	before, err := encode(r.Kind, r.Object)
 	if err != nil {
@@ -233,7 +221,7 @@ func change(h hook, r *Request, answer *admissionv1.AdmissionResponse) (bool, er
 	}
 	o := r.Kind.New()
 	if err := decode(after, o); err != nil {
-		return false, apierrors.NewInternalError(fmt.Errorf("admission webhook %q made no %s of the object: %w", h.name, r.Kind.Kind, err))
+		return false, apierrors.NewInternalError(fmt.Errorf("admission webhook %q made no %s of the object: %w", h.Name, r.Kind.Kind, err))
 	}
 	old := r.Object
 	o.SetName(old.GetName())
@@ -263,12 +251,4 @@ func replace(o, with api.Object) {
 		return
 	}
 	reflect.ValueOf(o).Elem().Set(reflect.ValueOf(with).Elem())
-}
-
-// timeout is how long a hook may take.
-func (h hook) timeout() time.Duration {
-	if h.seconds == nil {
-		return 10 * time.Second
-	}
-	return time.Duration(*h.seconds) * time.Second
 }

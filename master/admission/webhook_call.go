@@ -66,10 +66,10 @@ func newCaller(reader Reader, authz authorizer.UnconditionalAuthorizer) *caller 
 
 // call asks a hook. A StatusError is its refusal; a failedCall means that it did not say anything that makes sense.
 func (c *caller) call(ctx context.Context, h hook, r *Request) (*admissionv1.AdmissionResponse, error) {
-	if r.DryRun && (h.effects == nil || *h.effects != admissionregistrationv1.SideEffectClassNone && *h.effects != admissionregistrationv1.SideEffectClassNoneOnDryRun) {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("admission webhook %q does not support dry run", h.name))
+	if r.DryRun && (h.SideEffects == nil || *h.SideEffects != admissionregistrationv1.SideEffectClassNone && *h.SideEffects != admissionregistrationv1.SideEffectClassNoneOnDryRun) {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("admission webhook %q does not support dry run", h.Name))
 	}
-	if !slices.Contains(h.versions, admissionv1.SchemeGroupVersion.Version) {
+	if !slices.Contains(h.AdmissionReviewVersions, admissionv1.SchemeGroupVersion.Version) {
 		return nil, &failedCall{err: errors.New("it does not take AdmissionReviews of version v1")}
 	}
 	review, err := question(r)
@@ -128,7 +128,7 @@ func question(r *Request) (*admissionv1.AdmissionReview, error) {
 }
 
 func (c *caller) post(ctx context.Context, h hook, review *admissionv1.AdmissionReview) (*admissionv1.AdmissionResponse, error) {
-	at, name, address, err := c.where(ctx, h.client)
+	at, name, address, err := c.where(ctx, &h.ClientConfig)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func (c *caller) post(ctx context.Context, h hook, review *admissionv1.Admission
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json")
-	hc, err := c.clientOf(h.client.CABundle, name, address)
+	hc, err := c.clientOf(h.ClientConfig.CABundle, name, address)
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,9 @@ func unhooked(r *Request) bool {
 
 // matching returns the hooks that want to see a request. With an error are those before the one whose conditions failed.
 func (c *caller) matching(ctx context.Context, hooks []hook, r *Request) ([]hook, error) {
+	if len(hooks) == 0 || unhooked(r) {
+		return nil, nil
+	}
 	var out []hook
 	at := newPlace(c.reader, r)
 	var input *expression.Input // made when a hook has conditions
@@ -39,7 +42,7 @@ func (c *caller) matching(ctx context.Context, hooks []hook, r *Request) ([]hook
 		live = append(live, h.key())
 	}
 	for _, h := range hooks {
-		if !slices.ContainsFunc(h.rules, func(rule admissionregistrationv1.RuleWithOperations) bool { return h.covers(&rule, r) }) {
+		if !slices.ContainsFunc(h.Rules, func(rule admissionregistrationv1.RuleWithOperations) bool { return h.covers(&rule, r) }) {
 			continue
 		}
 		if here, err := at.has(ctx, h); err != nil {
@@ -47,17 +50,17 @@ func (c *caller) matching(ctx context.Context, hooks []hook, r *Request) ([]hook
 		} else if !here {
 			continue
 		}
-		if len(h.conditions) > 0 {
+		if len(h.MatchConditions) > 0 {
 			if input == nil {
 				var err error
 				if input, err = inputOf(ctx, c.reader, r, c.authz); err != nil {
 					return nil, err
 				}
 			}
-			compiled := c.conditions.Get(h.key(), h.revision, live, func() *expression.Conditions { return expression.NewConditions(h.conditions, h.failure) })
+			compiled := c.conditions.Get(h.key(), h.revision, live, func() *expression.Conditions { return expression.NewConditions(h.MatchConditions, h.FailurePolicy) })
 			about, err := compiled.Match(ctx, input, nil)
 			if err != nil {
-				return nil, r.forbidden(fmt.Errorf("webhook %q: its matchConditions: %w", h.name, err))
+				return nil, r.forbidden(fmt.Errorf("webhook %q: its matchConditions: %w", h.Name, err))
 			}
 			if !about {
 				continue
@@ -81,10 +84,10 @@ func newPlace(from Reader, r *Request) *place { return &place{from: from, r: r} 
 // has reports whether a hook's selectors are about the request.
 func (p *place) has(ctx context.Context, h hook) (bool, error) {
 	r := p.r
-	if !isEverything(h.objects) && !selects(h.objects, r.Object) && !selects(h.objects, r.OldObject) {
+	if !isEverything(h.ObjectSelector) && !selects(h.ObjectSelector, r.Object) && !selects(h.ObjectSelector, r.OldObject) {
 		return false, nil
 	}
-	if isEverything(h.namespaces) || !r.Kind.Namespaced && r.Kind != api.Namespaces {
+	if isEverything(h.NamespaceSelector) || !r.Kind.Namespaced && r.Kind != api.Namespaces {
 		return true, nil
 	}
 	if !p.read {
@@ -94,14 +97,14 @@ func (p *place) has(ctx context.Context, h hook) (bool, error) {
 		}
 		p.read = true
 	}
-	s, err := metav1.LabelSelectorAsSelector(h.namespaces)
+	s, err := metav1.LabelSelectorAsSelector(h.NamespaceSelector)
 	return err == nil && s.Matches(p.where), nil
 }
 
 // covers reports whether a rule is about a request. Versions do not matter unless the hook wants exactly the one it names: objects are shown in the version
 // in which they are stored.
 func (h hook) covers(rule *admissionregistrationv1.RuleWithOperations, r *Request) bool {
-	exact := h.match != nil && *h.match == admissionregistrationv1.Exact
+	exact := h.MatchPolicy != nil && *h.MatchPolicy == admissionregistrationv1.Exact
 	return (slices.Contains(rule.Operations, admissionregistrationv1.OperationAll) || slices.Contains(rule.Operations, admissionregistrationv1.OperationType(r.Operation))) &&
 		anyOf(rule.APIGroups, r.Kind.Group) && (!exact || anyOf(rule.APIVersions, r.Kind.Version)) && inScope(rule.Scope, r.Kind) &&
 		slices.ContainsFunc(rule.Resources, func(text string) bool {

@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -78,7 +79,7 @@ func newHookServer(t *testing.T) *hookServer {
 	}
 	s.bundle = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
-	s.Config.ErrorLog = nil
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	return s
@@ -488,7 +489,7 @@ func FuzzHookAnswers(f *testing.F) {
 			t.Errorf("an answer to somebody else: %s", text)
 		}
 		r := hookedPod()
-		_, _ = change(hook{name: "h"}, r, a)
+		_, _ = change(hook{}, r, a)
 		if r.Object.GetName() != "p" {
 			t.Errorf("renamed by %s", text)
 		}
