@@ -25,6 +25,8 @@ type Facts struct {
 	HostPortsKnown bool
 	// Isolations are what NetworkPolicies let this machine's pods receive and send.
 	Isolations []policy.Isolation
+	// DNS are the addresses of the Services that pods ask for names: whatever policies say, they may.
+	DNS []netip.Addr
 	// PoliciesKnown is false while these are not known: those in the kernel stay.
 	PoliciesKnown bool
 	// Down tells which endpoints are presumed unreachable; nil means none. It must be a function of its argument.

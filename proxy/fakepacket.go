@@ -281,9 +281,14 @@ func (p *ruleParser) extension(name string) error {
 	case "addrtype":
 		p.addrtype()
 	case "conntrack":
-		if w := p.next(); w == "!" {
+		switch w := p.next(); w {
+		case "!":
 			p.not = true
 			p.next()
+		case "--ctorigdst":
+			addr, err := netip.ParseAddr(p.next())
+			p.match(func(_ *Fake, k *packet) bool { return k.To.Addr() == addr })
+			return err
 		}
 		states := strings.Split(p.next(), ",")
 		p.match(func(_ *Fake, k *packet) bool {

@@ -68,6 +68,14 @@ func (r *renderer) policies(all []policy.Isolation) {
 		isolated = append(isolated, all[i].Pods...)
 	}
 	slices.SortFunc(isolated, netip.Addr.Compare)
+	if len(isolated) > 0 {
+		// Its own machine answers a pod's questions for names; while that does not, others do.
+		for _, a := range r.f.DNS {
+			for _, proto := range []string{"tcp", "udp"} {
+				r.add(tableFilter, chainPolicies, " -p ", proto, " -m conntrack --ctorigdst ", a.String(), " -m ", proto, " --dport 53 -j RETURN")
+			}
+		}
+	}
 	for _, a := range slices.Compact(isolated) {
 		r.add(tableFilter, chainPolicies, " -s ", a.String(), "/32 -d ", a.String(), "/32 -j RETURN") // a pod may always call itself
 	}

@@ -52,6 +52,7 @@ func decide(all ...*networkingv1.NetworkPolicy) []policy.Isolation {
 }
 
 const (
+	names   = "10.43.0.11"
 	denyAll = `{podSelector: {}, policyTypes: [Ingress, Egress]}`
 	onlyC   = `{podSelector: {matchLabels: {app: a}}, policyTypes: [Ingress], ingress: [{from: [{podSelector: {matchLabels: {app: c}}}], ports: [{port: 8080}]}]}`
 )
@@ -75,6 +76,9 @@ func TestPoliciesOnPackets(t *testing.T) {
 				{localA, localA + ":8080"}:  to(localA + ":8080 masqueraded"),
 				{localB, vip + ":80"}:       refused, // by what it is translated to
 				{remote, "10.244.3.3:80"}:   to("10.244.3.3:80"),
+				{localA, names + ":53"}:     to("10.244.2.1:53"), // another machine answers
+				{localA, "10.244.2.1:53"}:   refused,
+				{localA, names + ":54"}:     refused,
 			},
 		},
 		"one comes, to one port": {
@@ -110,8 +114,8 @@ func TestPoliciesOnPackets(t *testing.T) {
 			for i, spec := range c.policies {
 				all = append(all, policyOf(t, string(rune('p'+i)), spec))
 			}
-			f := factsOf(nil, web(localA+"@node-1")...)
-			f.Isolations = decide(all...)
+			f := factsOf(nil, append(web(localA+"@node-1"), sourcetest.Service("kube-system/names", names, "53", "more:54"), sourcetest.Slice("kube-system/names", []string{"53", "more:54"}, "10.244.2.1@node-2"))...)
+			f.Isolations, f.DNS = decide(all...), []netip.Addr{netip.MustParseAddr(names)}
 			c.want.check(t, loadFacts(t, f))
 		})
 	}
@@ -340,7 +344,7 @@ func TestKernelHoldsPoliciesUp(t *testing.T) {
 		svc := sourcetest.Service("default/web", vip, "tcp:80@30080", "udp:80@30080/udp")
 		facts := func(policies ...*networkingv1.NetworkPolicy) *Facts {
 			f := factsOf(nil, []api.Object{svc, endpointsOf(localA + "@node-1")}...)
-			f.Isolations = decide(policies...)
+			f.Isolations, f.DNS = decide(policies...), []netip.Addr{netip.MustParseAddr("10.43.0.10"), netip.MustParseAddr(names)}
 			return f
 		}
 		const lenient = `{podSelector: {matchLabels: {app: a}}, policyTypes: [Ingress, Egress], egress: [{ports: [{port: 9, endPort: 99, protocol: SCTP}]}, {to: [{ipBlock: {cidr: 0.0.0.0/0}}], ports: [{port: 1}]}], ingress: [{from: [{podSelector: {matchLabels: {app: b}}}], ports: [{port: 8080}, {port: 8080, protocol: UDP}, {port: 1, endPort: 9}]}, {from: [{ipBlock: {cidr: 203.0.113.0/24}}], ports: [{protocol: TCP}]}]}`

@@ -147,9 +147,15 @@ func TestNetworkPolicies(t *testing.T) {
 			}
 			return err
 		})
+		apply(t, callerPod("team", "namer", "peer-1", `ask, "`+throughService+`", "20", "8"`))
+		shoal(t, "-n", "team", "wait", "pod", "namer", "--for", "condition=Ready")
 		shoal(t, "lab", "kill", "peer-1", "--process")
 		shoal(t, "lab", "start", "peer-1")
 		allRefused(t, "default", "prober")
+		// Its machine's names were gone for a moment: another one answered, but for what was being asked.
+		if sent, failed, out := asking(t, "team", "namer"); sent < 100 || failed > 3 {
+			t.Errorf("names while the peer was away: %d of %d failed\n%s", failed, sent, out)
+		}
 	})
 	t.Run("a pod is shut off from its first moment on", func(t *testing.T) {
 		var all strings.Builder
@@ -169,17 +175,25 @@ func TestNetworkPolicies(t *testing.T) {
 	})
 }
 
-// allRefused waits for the end of a pod that calls by itself: nobody has ever answered it.
-func allRefused(t *testing.T, namespace, name string) {
+// asking waits for the end of a pod that calls by itself, and returns how often it did, and how often in vain.
+func asking(t *testing.T, namespace, name string) (sent, failed int, out string) {
 	t.Helper()
 	shoal(t, "-n", namespace, "wait", "pod", name, "--for", "jsonpath={.status.phase}=Succeeded")
-	out := shoal(t, "-n", namespace, "logs", name)
-	var sent, failed int
+	out = shoal(t, "-n", namespace, "logs", name)
 	at := strings.LastIndex(out, "sent ")
 	if at < 0 {
 		t.Fatalf("%s: %s", name, out)
 	}
-	if _, err := fmt.Sscanf(out[at:], "sent %d failed %d", &sent, &failed); err != nil || sent < 100 || failed != sent {
-		t.Errorf("%s: %s", name, out[at:])
+	if _, err := fmt.Sscanf(out[at:], "sent %d failed %d", &sent, &failed); err != nil {
+		t.Fatalf("%s: %s", name, out)
+	}
+	return sent, failed, out
+}
+
+// allRefused waits for the end of such a pod: nobody has ever answered it.
+func allRefused(t *testing.T, namespace, name string) {
+	t.Helper()
+	if sent, failed, _ := asking(t, namespace, name); sent < 100 || failed != sent {
+		t.Errorf("%s: %d of %d calls were answered", name, sent-failed, sent)
 	}
 }

@@ -78,10 +78,10 @@ func newMachine(ctx context.Context, p *Peer) (*machine, error) {
 	m.manifests = manifests.New(cmp.Or(p.cfg.Runtime.StaticPods, filepath.Join(p.cfg.DataDir, "static-pods")), p.log)
 	m.csi = csi.New(csi.Config{Dir: p.cfg.Runtime.KubeletDir, Records: filepath.Join(p.cfg.DataDir, "pods"), Log: p.log})
 	m.policies = policy.New(policy.Config{Node: p.cfg.Name, Client: c, PodRange: pods, Log: p.log})
-	m.proxy = proxy.New(proxy.Config{
-		Node: p.cfg.Name, Source: m.source, Policies: m.policies, Programmer: &proxy.Kernel{}, Liveness: liveness{p}, PodCIDR: pods, ServiceCIDR: services, Log: p.log,
-	})
 	first, second := p.dnsAddresses()
+	m.proxy = proxy.New(proxy.Config{
+		Node: p.cfg.Name, DNS: []netip.Addr{first, second}, Source: m.source, Policies: m.policies, Programmer: &proxy.Kernel{}, Liveness: liveness{p}, PodCIDR: pods, ServiceCIDR: services, Log: p.log,
+	})
 	m.node = node.New(node.Config{
 		Machine: node.Machine{
 			AppArmor: containerd.AppArmor(),
