@@ -240,16 +240,19 @@ func (l *Log) goOn() (note string, err error) {
 	l.prev = ""
 	l.seq.Store(0)
 	for i := len(files) - 1; i >= 0; i-- {
-		b, err := os.ReadFile(files[i])
+		b, before, err := tail(files[i])
 		if err != nil {
 			return "", err
 		}
 		whole := bytes.LastIndexByte(b, '\n') + 1
-		if whole < len(b) {
+		if whole < len(b) && (whole > 0 || before == 0) {
 			note = fmt.Sprintf("%d bytes of a line that was not whole were taken away", len(b)-whole)
-			if err := os.Truncate(files[i], int64(whole)); err != nil {
+			if err := os.Truncate(files[i], before+int64(whole)); err != nil {
 				return "", err
 			}
+		}
+		if whole == 0 && before > 0 {
+			whole = len(b) // one line that is longer than any of ours: bad
 		}
 		if whole == 0 {
 			continue
@@ -266,6 +269,24 @@ func (l *Log) goOn() (note string, err error) {
 		return note, nil
 	}
 	return note, nil
+}
+
+// tail returns the end of a file, longer than any line, and how much is before it.
+func tail(path string) (b []byte, before int64, err error) {
+	const most = 256 << 10
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
+	before = max(0, info.Size()-most)
+	b = make([]byte, info.Size()-before)
+	_, err = f.ReadAt(b, before)
+	return b, before, err
 }
 
 func (l *Log) open() error {

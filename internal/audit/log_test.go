@@ -170,6 +170,35 @@ func TestHalfALineIsTakenAway(t *testing.T) {
 	}
 }
 
+// TestALongFileGoesOn from its end alone.
+func TestALongFileGoesOn(t *testing.T) {
+	c := Config{Dir: t.TempDir(), Now: newClock().now}
+	fill(t, c, 3000)
+	path := filepath.Join(c.Dir, current)
+	if info, err := os.Stat(path); err != nil || info.Size() < 600<<10 {
+		t.Fatalf("%v, %v: not long enough", info, err)
+	}
+	fill(t, c, 1)
+	verify(t, c.Dir, 1, 3001)
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString(`{"half`); err != nil {
+		t.Fatal(err)
+	}
+	_ = f.Close()
+	fill(t, c, 1)
+	verify(t, c.Dir, 1, 3003)
+	if err := os.WriteFile(path, bytes.Repeat([]byte("x"), 1<<20), fileMode); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, c, 1)
+	if bad, _ := filepath.Glob(filepath.Join(c.Dir, "*.bad")); len(bad) != 1 {
+		t.Errorf("put aside: %v", bad)
+	}
+}
+
 // TestABadEndIsPutAside: the log that follows does not pretend that it was right.
 func TestABadEndIsPutAside(t *testing.T) {
 	c := Config{Dir: t.TempDir(), Now: newClock().now}
