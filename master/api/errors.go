@@ -89,3 +89,10 @@ func notAcceptable(accepted string) error {
 		Message: "only the following media types are accepted: " + accepted,
 	}}
 }
+
+func strangerRefused() *apierrors.StatusError {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden,
+		Message: "say who you are, with a certificate or a token: only health and version are for everybody",
+	}}
+}

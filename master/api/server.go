@@ -22,6 +22,7 @@ import (
 
 	shoalapi "shoal/internal/api"
 	"shoal/master/api/openapi"
+	"shoal/master/auth"
 	"shoal/master/registry"
 )
 
@@ -218,11 +219,16 @@ func (s *Server) withAuthentication(next handler) handler {
 
 func (s *Server) withAuthorization(next handler) handler {
 	return func(w http.ResponseWriter, r *request) {
-		if !r.extra() {
-			if err := s.cfg.Auth.Authorize(r.Context(), r.user, r.judged()); err != nil {
-				s.fail(w, r, err)
-				return
-			}
+		var err error
+		switch {
+		case !r.extra():
+			err = s.cfg.Auth.Authorize(r.Context(), r.user, r.judged())
+		case slices.Contains(r.user.Groups, auth.UnauthenticatedGroup): // it authorises by itself, but no stranger has any business there
+			err = strangerRefused()
+		}
+		if err != nil {
+			s.fail(w, r, err)
+			return
 		}
 		s.noteBeginning(r)
 		next(w, r)
