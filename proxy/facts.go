@@ -25,8 +25,9 @@ type Facts struct {
 	HostPortsKnown bool
 	// Isolations are what NetworkPolicies let this machine's pods receive and send.
 	Isolations []policy.Isolation
-	// DNS are the addresses of the Services that pods ask for names: whatever policies say, they may.
-	DNS []netip.Addr
+	// OtherDNS is the address of the Service that pods ask for names when their own machine does not answer: so no endpoint of this machine stands behind it
+	// while there is another, and whatever policies say, pods may ask it.
+	OtherDNS netip.Addr
 	// PoliciesKnown is false while these are not known: those in the kernel stay.
 	PoliciesKnown bool
 	// Down tells which endpoints are presumed unreachable; nil means none. It must be a function of its argument.
@@ -110,6 +111,11 @@ func (f *Facts) port(svc *corev1.Service, sp *corev1.ServicePort, vip netip.Addr
 
 	endpoints := source.Endpoints(f.Slices[key], sp.Name, cmp.Or(sp.Protocol, corev1.ProtocolTCP))
 	chosen := source.Choose(endpoints, f.Down)
+	if vip == f.OtherDNS {
+		if others := slices.DeleteFunc(slices.Clone(chosen), func(e source.Endpoint) bool { return e.Node == f.Node }); len(others) > 0 {
+			chosen = others
+		}
+	}
 	p.all = addrs(chosen)
 	p.selves = f.selves(chosen)
 	if p.internalLocal || p.externalLocal {

@@ -68,12 +68,10 @@ func (r *renderer) policies(all []policy.Isolation) {
 		isolated = append(isolated, all[i].Pods...)
 	}
 	slices.SortFunc(isolated, netip.Addr.Compare)
-	if len(isolated) > 0 {
-		// Its own machine answers a pod's questions for names; while that does not, others do.
-		for _, a := range r.f.DNS {
-			for _, proto := range []string{"tcp", "udp"} {
-				r.add(tableFilter, chainPolicies, " -p ", proto, " -m conntrack --ctorigdst ", a.String(), " -m ", proto, " --dport 53 -j RETURN")
-			}
+	if len(isolated) > 0 && r.f.OtherDNS.IsValid() {
+		// Its own machine answers a pod's questions for names, and no policy is asked; while that does not, others do.
+		for _, proto := range []string{"tcp", "udp"} {
+			r.add(tableFilter, chainPolicies, " -p ", proto, " -m conntrack --ctorigdst ", r.f.OtherDNS.String(), " -m ", proto, " --dport 53 -j RETURN")
 		}
 	}
 	for _, a := range slices.Compact(isolated) {

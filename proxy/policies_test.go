@@ -115,7 +115,7 @@ func TestPoliciesOnPackets(t *testing.T) {
 				all = append(all, policyOf(t, string(rune('p'+i)), spec))
 			}
 			f := factsOf(nil, append(web(localA+"@node-1"), sourcetest.Service("kube-system/names", names, "53", "more:54"), sourcetest.Slice("kube-system/names", []string{"53", "more:54"}, "10.244.2.1@node-2"))...)
-			f.Isolations, f.DNS = decide(all...), []netip.Addr{netip.MustParseAddr(names)}
+			f.Isolations, f.OtherDNS = decide(all...), netip.MustParseAddr(names)
 			c.want.check(t, loadFacts(t, f))
 		})
 	}
@@ -344,7 +344,7 @@ func TestKernelHoldsPoliciesUp(t *testing.T) {
 		svc := sourcetest.Service("default/web", vip, "tcp:80@30080", "udp:80@30080/udp")
 		facts := func(policies ...*networkingv1.NetworkPolicy) *Facts {
 			f := factsOf(nil, []api.Object{svc, endpointsOf(localA + "@node-1")}...)
-			f.Isolations, f.DNS = decide(policies...), []netip.Addr{netip.MustParseAddr("10.43.0.10"), netip.MustParseAddr(names)}
+			f.Isolations, f.OtherDNS = decide(policies...), netip.MustParseAddr(names)
 			return f
 		}
 		const lenient = `{podSelector: {matchLabels: {app: a}}, policyTypes: [Ingress, Egress], egress: [{ports: [{port: 9, endPort: 99, protocol: SCTP}]}, {to: [{ipBlock: {cidr: 0.0.0.0/0}}], ports: [{port: 1}]}], ingress: [{from: [{podSelector: {matchLabels: {app: b}}}], ports: [{port: 8080}, {port: 8080, protocol: UDP}, {port: 1, endPort: 9}]}, {from: [{ipBlock: {cidr: 203.0.113.0/24}}], ports: [{protocol: TCP}]}]}`

@@ -33,7 +33,7 @@ type Config struct {
 	Liveness    source.Liveness // nil: every machine is taken to be alive
 	PodCIDR     netip.Prefix    // of the whole cluster
 	ServiceCIDR netip.Prefix
-	DNS         []netip.Addr // of the Services that pods ask for names
+	OtherDNS    netip.Addr // as in Facts; there need be none
 	Log         *slog.Logger
 	// Dial tries an endpoint of a machine that has fallen silent. Nil means a plain TCP connection.
 	Dial func(ctx context.Context, addr netip.AddrPort) error
@@ -272,7 +272,7 @@ func (p *Proxy) done(want *Rules, sent int, took time.Duration) {
 // facts collects what is true now. silent reports whether a machine was taken to be silent in them.
 func (p *Proxy) facts() (f *Facts, silent func(node string) bool) {
 	f = &Facts{
-		Node: p.c.Node, PodCIDR: p.c.PodCIDR, ServiceCIDR: p.c.ServiceCIDR, DNS: p.c.DNS,
+		Node: p.c.Node, PodCIDR: p.c.PodCIDR, ServiceCIDR: p.c.ServiceCIDR, OtherDNS: p.c.OtherDNS,
 		Services: p.c.Source.Services(), Slices: p.c.Source.AllSlices(),
 	}
 	f.HostPorts, f.HostPortsKnown = p.currentHostPorts()

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -224,6 +225,18 @@ func TestPackets(t *testing.T) {
 			}
 			c.want.check(t, load(t, down, c.objects...))
 		})
+	}
+}
+
+// TestNamesAreAskedElsewhere: what pods ask when their own machine does not answer is not that machine.
+func TestNamesAreAskedElsewhere(t *testing.T) {
+	for endpoints, want := range map[string][]string{
+		gateway + "@node-1 10.244.2.1@node-2 10.244.3.1@node-3": {"10.244.2.1:53", "10.244.3.1:53"},
+		gateway + "@node-1": {gateway + ":53"}, // better than nobody
+	} {
+		f := factsOf(nil, sourcetest.Service("kube-system/names", names, "53"), sourcetest.Slice("kube-system/names", []string{"53"}, strings.Fields(endpoints)...))
+		f.OtherDNS = netip.MustParseAddr(names)
+		packets{{localA, names + ":53"}: want}.check(t, loadFacts(t, f))
 	}
 }
 

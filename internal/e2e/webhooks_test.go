@@ -12,6 +12,8 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -240,16 +242,22 @@ func TestExpressions(t *testing.T) {
 	shoal(t, "patch", "configmap", "limits", "--type", "merge", "-p", `{"data":{"most":"5"}}`)
 	said("", "create", "deployment", "many", image, "--replicas=4", "--dry-run=server")
 
-	boat := func(oars int) string {
-		return fmt.Sprintf("apiVersion: sea.example.com/v1\nkind: Boat\nmetadata: {name: b}\nspec: {oars: %d}\n", oars)
+	file := filepath.Join(t.TempDir(), "boat.yaml")
+	row := func(ctx context.Context, oars int) error {
+		text := fmt.Sprintf("apiVersion: sea.example.com/v1\nkind: Boat\nmetadata: {name: b}\nspec: {oars: %d}\n", oars)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := tryKubectl(ctx, "apply", "-f", file)
+		return err
 	}
-	within(t, 10*time.Second, "boats are served", func(ctx context.Context) error { return tryApply(ctx, boat(4)) })
+	within(t, 10*time.Second, "boats are served", func(ctx context.Context) error { return row(ctx, 4) })
 	for oars, want := range map[int]string{5: "oars come in pairs", 2: "none may be lost"} {
-		if err := tryApply(t.Context(), boat(oars)); err == nil || !strings.Contains(err.Error(), want) {
+		if err := row(t.Context(), oars); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%d oars: %v, want %q", oars, err, want)
 		}
 	}
-	if err := tryApply(t.Context(), boat(6)); err != nil {
+	if err := row(t.Context(), 6); err != nil {
 		t.Error(err)
 	}
 }

@@ -80,7 +80,7 @@ func newMachine(ctx context.Context, p *Peer) (*machine, error) {
 	m.policies = policy.New(policy.Config{Node: p.cfg.Name, Client: c, PodRange: pods, Log: p.log})
 	first, second := p.dnsAddresses()
 	m.proxy = proxy.New(proxy.Config{
-		Node: p.cfg.Name, DNS: []netip.Addr{first, second}, Source: m.source, Policies: m.policies, Programmer: &proxy.Kernel{}, Liveness: liveness{p}, PodCIDR: pods, ServiceCIDR: services, Log: p.log,
+		Node: p.cfg.Name, OtherDNS: second, Source: m.source, Policies: m.policies, Programmer: &proxy.Kernel{}, Liveness: liveness{p}, PodCIDR: pods, ServiceCIDR: services, Log: p.log,
 	})
 	m.node = node.New(node.Config{
 		Machine: node.Machine{

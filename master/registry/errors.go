@@ -96,10 +96,15 @@ func failure(code int32, reason metav1.StatusReason, format string, args ...any)
 	}}
 }
 
-func unsupportedPatch(t string) error {
+// unsupportedPatch names the ways there are; k may be nil.
+func unsupportedPatch(k *api.Kind, t string) error {
+	strategic := "application/strategic-merge-patch+json, "
+	if k != nil && k.Custom != nil {
+		strategic = ""
+	}
 	return failure(http.StatusUnsupportedMediaType, metav1.StatusReasonUnsupportedMediaType,
 		"the body of the request was in an unknown format - accepted media types include: application/json-patch+json, "+
-			"application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml; got %q", t)
+			"application/merge-patch+json, "+strategic+"application/apply-patch+yaml; got %q", t)
 }
 
 func terminating(k *api.Kind) error {

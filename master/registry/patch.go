@@ -66,7 +66,7 @@ func (r *Registry) PatchEntry(ctx context.Context, k *api.Kind, key client.Key, 
 		return nil, invalidPatchOption("force", "may not be specified for non-apply patch")
 	}
 	if k.Custom != nil && p.Type == types.StrategicMergePatchType {
-		return nil, unsupportedPatch(string(p.Type)) // its lists say nothing of how they merge
+		return nil, unsupportedPatch(k, string(p.Type)) // its lists say nothing of how they merge
 	}
 	out := &Patched{}
 	sub := o.Subresource
@@ -139,7 +139,7 @@ func patchJSON(was []byte, p client.Patch, like runtime.Object) ([]byte, error) 
 	case types.StrategicMergePatchType:
 		return strategicPatch(was, p.Data, like)
 	}
-	return nil, unsupportedPatch(string(p.Type))
+	return nil, unsupportedPatch(nil, string(p.Type))
 }
 
 func jsonPatch(was, patch []byte) ([]byte, error) {

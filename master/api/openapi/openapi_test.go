@@ -3,6 +3,7 @@ package openapi
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -108,8 +109,27 @@ func TestKindsWithoutATypeBringTheirSchema(t *testing.T) {
 			t.Errorf("%s: %+v", name, s)
 		}
 	}
-	if doc.Paths["/apis/shop.example.com/v1/namespaces/{namespace}/things/{name}"] == nil || len(doc.Paths) != 3 {
+	one := doc.Paths["/apis/shop.example.com/v1/namespaces/{namespace}/things/{name}"]
+	if one == nil || len(doc.Paths) != 3 {
 		t.Errorf("paths: %v", doc.Paths)
+	}
+	// kubectl apply sends the kind of patch that is offered, and nobody knows how lists of such a kind merge strategically.
+	for what, text := range map[string][]byte{"v3": body(t, o, "v3/apis/shop.example.com/v1", formJSON), "v2": body(t, o, "v2", formJSON)} {
+		var all struct {
+			Paths map[string]map[string]any `json:"paths"`
+		}
+		if err := json.Unmarshal(text, &all); err != nil {
+			t.Fatal(err)
+		}
+		for path, item := range all.Paths {
+			if !strings.Contains(path, "shop.example.com") || item["patch"] == nil {
+				continue
+			}
+			how := fmt.Sprint(item["patch"])
+			if strings.Contains(how, "application/strategic-merge-patch+json") || !strings.Contains(how, "application/merge-patch+json") {
+				t.Errorf("%s %s: %s", what, path, how)
+			}
+		}
 	}
 	all := modelsOf(t, o)
 	for object, want := range map[string]string{

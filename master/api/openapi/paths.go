@@ -139,6 +139,14 @@ var (
 	}
 )
 
+// patchMediaOf are the ways of patching a resource. How lists merge strategically is said by Go types: kubectl sends such a patch where it is offered.
+func patchMediaOf(r *Resource) []string {
+	if r.Schema == nil {
+		return patchMedia
+	}
+	return slices.DeleteFunc(slices.Clone(patchMedia), func(m string) bool { return strings.HasPrefix(m, "application/strategic") })
+}
+
 func (p *paths) operation(r *Resource, op operation) object {
 	o := object{{"operationId", op.id}}
 	params := p.dialect.params(paramsOf(op.action))
@@ -148,7 +156,7 @@ func (p *paths) operation(r *Resource, op operation) object {
 	}
 	if p.dialect == v2 {
 		if op.action == "patch" {
-			o.add("consumes", patchMedia)
+			o.add("consumes", patchMediaOf(r))
 		}
 		if op.body != nil {
 			body := object{{"in", "body"}, {"name", "body"}, {"schema", op.body}}
@@ -162,7 +170,7 @@ func (p *paths) operation(r *Resource, op operation) object {
 		if op.body != nil {
 			media := []string{"*/*"}
 			if op.action == "patch" {
-				media = patchMedia
+				media = patchMediaOf(r)
 			}
 			o.add("requestBody", object{{"content", content(media, op.body)}})
 		}
