@@ -124,8 +124,12 @@ func (a *asking) about(ctx context.Context, policy *admissionregistrationv1.Vali
 			continue
 		}
 		for _, param := range params {
-			for _, v := range compiled.Evaluate(ctx, a.input, param) {
+			against, notes := compiled.Evaluate(ctx, a.input, param)
+			for _, v := range against {
 				a.act(policy, b, v)
+			}
+			for key, text := range notes {
+				a.r.note(policy.Name+"/"+key, text)
 			}
 		}
 	}

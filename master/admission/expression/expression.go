@@ -141,6 +141,7 @@ type Policy struct {
 	conditions  *Conditions
 	validations plugin.ConditionEvaluator
 	messages    plugin.ConditionEvaluator
+	annotations plugin.ConditionEvaluator
 }
 
 // NewPolicy compiles a policy. What cannot be compiled fails when it is evaluated.
@@ -165,21 +166,55 @@ func NewPolicy(spec *admissionregistrationv1.ValidatingAdmissionPolicySpec) *Pol
 			messages = append(messages, &text{says: v.MessageExpression, types: []*cel.Type{cel.StringType}})
 		}
 	}
+	var annotations []plugin.ExpressionAccessor
+	for _, a := range spec.AuditAnnotations {
+		annotations = append(annotations, &text{says: a.ValueExpression, types: []*cel.Type{cel.StringType, cel.NullType}})
+	}
+	p.annotations = c.CompileCondition(annotations, plugin.OptionalVariableDeclarations{HasParams: has.HasParams, HasAuthorizer: true}, environment.StoredExpressions)
 	p.validations = c.CompileCondition(validations, has, environment.StoredExpressions)
 	p.messages = c.CompileCondition(messages, plugin.OptionalVariableDeclarations{HasParams: has.HasParams}, environment.StoredExpressions)
 	return p
 }
 
-// Evaluate returns what a policy has against a request; params is the parameter object, or nil.
-func (p *Policy) Evaluate(ctx context.Context, in *Input, params runtime.Object) []Verdict {
+// Evaluate returns what a policy has against a request, and what of it belongs into the audit log, by key; params is the parameter object, or nil.
+func (p *Policy) Evaluate(ctx context.Context, in *Input, params runtime.Object) ([]Verdict, map[string]string) {
 	if p.failure != nil {
-		return p.failed(p.failure)
+		return p.failed(p.failure), nil
 	}
 	if about, err := p.conditions.Match(ctx, in, params); err != nil {
-		return p.failed(err)
+		return p.failed(err), nil
 	} else if !about {
-		return nil
+		return nil, nil
 	}
+	notes, problems := p.notes(ctx, in, params)
+	return append(p.validate(ctx, in, params), problems...), notes
+}
+
+// notes returns what the audit log is to say. A value that cannot be made counts as a failure of the policy.
+func (p *Policy) notes(ctx context.Context, in *Input, params runtime.Object) (map[string]string, []Verdict) {
+	results, _, err := p.annotations.ForInput(ctx, in.attributes, in.request,
+		plugin.OptionalVariableBindings{VersionedParams: params, Authorizer: in.authorizer}, in.namespace, limits.RuntimeCELCostBudget)
+	if err != nil {
+		return nil, p.failed(err)
+	}
+	var out map[string]string
+	var problems []Verdict
+	for i, r := range results {
+		if r.Error != nil {
+			problems = append(problems, p.failed(r.Error)...)
+			continue
+		}
+		if s, ok := r.EvalResult.Value().(string); ok && strings.TrimSpace(s) != "" {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[p.spec.AuditAnnotations[i].Key] = strings.TrimSpace(s)
+		}
+	}
+	return out, problems
+}
+
+func (p *Policy) validate(ctx context.Context, in *Input, params runtime.Object) []Verdict {
 	results, left, err := p.validations.ForInput(ctx, in.attributes, in.request,
 		plugin.OptionalVariableBindings{VersionedParams: params, Authorizer: in.authorizer}, in.namespace, limits.RuntimeCELCostBudget)
 	if err != nil {
