@@ -16,6 +16,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Config says where a Log is, and how much of it is kept. Dir is required.
@@ -65,23 +67,30 @@ func Open(c Config) (*Log, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("audit log: %w", err)
-	}
 	l := &Log{c: c, records: make(chan Record, queue), done: make(chan struct{}), closing: make(chan struct{})}
-	note, err := l.goOn()
-	if err != nil {
+	note, err := l.begin()
+	switch {
+	case errors.Is(err, unix.ENOSPC): // as while it runs: nobody waits for room
+		l.failed(err)
+	case err != nil:
 		return nil, fmt.Errorf("audit log: %w", err)
-	}
-	if err := l.open(); err != nil {
-		return nil, fmt.Errorf("audit log: %w", err)
-	}
-	if note != "" {
+	case note != "":
 		l.c.Log.Warn("audit log", "note", note)
 		l.write(Record{Note: note})
 	}
 	go l.run()
 	return l, nil
+}
+
+// begin finds the end of the log and opens it.
+func (l *Log) begin() (note string, err error) {
+	if err := os.MkdirAll(l.c.Dir, 0o700); err != nil {
+		return "", err
+	}
+	if note, err = l.goOn(); err != nil {
+		return "", err
+	}
+	return note, l.open()
 }
 
 // Write adds a record; Seq and Prev are set here, and Time when it is zero. It blocks for a moment while many wait to be written; where nothing is written
@@ -211,10 +220,7 @@ func (l *Log) resume() bool {
 		_ = l.file.Close()
 	}
 	before := l.seq.Load()
-	note, err := l.goOn()
-	if err == nil {
-		err = l.open()
-	}
+	note, err := l.begin()
 	if err != nil {
 		l.since = l.c.Now()
 		return false

@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // clock is a time that moves when told.
@@ -257,6 +260,36 @@ func TestAFullDisk(t *testing.T) {
 		last = r.User
 	}); err != nil || !strings.Contains(note, "records could not be written") || last != "last" {
 		t.Errorf("note %q, last %q, %v", note, last, err)
+	}
+}
+
+// TestADiskWithoutRoom keeps nobody from starting; the log begins when there is room.
+func TestADiskWithoutRoom(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, "nr_inodes=1"); err != nil {
+		t.Skip("mounts need root:", err)
+	}
+	defer func() { _ = unix.Unmount(dir, 0) }()
+	now := newClock()
+	l, err := Open(Config{Dir: filepath.Join(dir, "audit"), Now: now.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		l.Write(Record{User: "lost"})
+	}
+	for len(l.records) > 0 {
+		runtime.Gosched()
+	}
+	if err := unix.Mount("none", dir, "", unix.MS_REMOUNT, "nr_inodes=100"); err != nil {
+		t.Fatal(err)
+	}
+	now.pass(2 * patience)
+	l.Write(Record{User: "kept"})
+	l.Close()
+	var all string
+	if _, err := Read(filepath.Join(dir, "audit"), func(r Record) { all += r.Note + r.User + ";" }); err != nil || !strings.Contains(all, "records could not be written") || !strings.HasSuffix(all, "kept;") {
+		t.Errorf("%q, %v", all, err)
 	}
 }
 
