@@ -133,6 +133,7 @@ func New(c Config) Chain {
 		namespaceLifecycle{c.Reader},
 		limitBounds{c.Reader},
 		newPodSecurity(c.Reader),
+		userTokens{},
 	}
 	if c.NodeRestriction != nil {
 		chain = append(chain, c.NodeRestriction)
