@@ -27,23 +27,7 @@ func availableIn(p *corev1.Pod, minReady time.Duration, now time.Time) (d time.D
 // often, younger. Other than there, a pod shares its node only with those that stay longer, so that however many go,
 // what is left is spread evenly. related are all that share the nodes, pods included.
 func rankForDeletion(pods, related []*corev1.Pod) {
-	usefulness := func(a, b *corev1.Pod) int {
-		return cmp.Or(
-			before(a.Spec.NodeName == "", b.Spec.NodeName == ""),
-			cmp.Compare(phaseRank(a), phaseRank(b)),
-			before(!api.IsPodReady(a), !api.IsPodReady(b)),
-			cmp.Compare(deletionCost(a), deletionCost(b)),
-		)
-	}
-	age := func(a, b *corev1.Pod) int {
-		return cmp.Or(
-			-compareTimes(readySince(a), readySince(b)),
-			-cmp.Compare(restarts(a), restarts(b)),
-			-compareTimes(a.CreationTimestamp, b.CreationTimestamp),
-			cmp.Compare(a.Name, b.Name),
-		)
-	}
-	slices.SortFunc(pods, func(a, b *corev1.Pod) int { return cmp.Or(usefulness(a, b), age(a, b)) })
+	rankYoungestFirst(pods)
 	staying := map[string]int{}
 	for _, p := range related {
 		staying[p.Spec.NodeName]++
@@ -54,8 +38,31 @@ func rankForDeletion(pods, related []*corev1.Pod) {
 		sharing[p] = staying[p.Spec.NodeName]
 	}
 	slices.SortFunc(pods, func(a, b *corev1.Pod) int {
-		return cmp.Or(usefulness(a, b), -cmp.Compare(sharing[a], sharing[b]), age(a, b))
+		return cmp.Or(compareUse(a, b), -cmp.Compare(sharing[a], sharing[b]), compareAge(a, b))
 	})
+}
+
+// rankYoungestFirst is rankForDeletion wherever pods are.
+func rankYoungestFirst(pods []*corev1.Pod) {
+	slices.SortFunc(pods, func(a, b *corev1.Pod) int { return cmp.Or(compareUse(a, b), compareAge(a, b)) })
+}
+
+func compareUse(a, b *corev1.Pod) int {
+	return cmp.Or(
+		before(a.Spec.NodeName == "", b.Spec.NodeName == ""),
+		cmp.Compare(phaseRank(a), phaseRank(b)),
+		before(!api.IsPodReady(a), !api.IsPodReady(b)),
+		cmp.Compare(deletionCost(a), deletionCost(b)),
+	)
+}
+
+func compareAge(a, b *corev1.Pod) int {
+	return cmp.Or(
+		-compareTimes(readySince(a), readySince(b)),
+		-cmp.Compare(restarts(a), restarts(b)),
+		-compareTimes(a.CreationTimestamp, b.CreationTimestamp),
+		cmp.Compare(a.Name, b.Name),
+	)
 }
 
 // before orders true ahead of false.

@@ -123,11 +123,34 @@ func TestPlan(t *testing.T) {
 		{"scaled down while one is marked", 1, []*corev1.Pod{newTestPod("a"), newTestPod("b", marked)}, 0, []string{"b"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			create, remove := plan(c.want, c.active, nil)
+			create, remove := plan(c.want, c.active, nil, true)
 			if create != c.create || !slices.Equal(podNames(remove), append([]string{}, c.remove...)) {
 				t.Errorf("create %d, remove %v; want %d, %v", create, podNames(remove), c.create, c.remove)
 			}
 		})
+	}
+}
+
+// TestAMachineThatComesBackCostsNobodyElse: when the pods of a machine come back and their replacements are ready, too, the youngest go, not those that share an
+// untouched machine with many.
+func TestAMachineThatComesBackCostsNobodyElse(t *testing.T) {
+	var pods []*corev1.Pod
+	for i := range 4 {
+		pods = append(pods, newTestPod(fmt.Sprint("old-", i), onNode("crowded")))
+	}
+	pods = append(pods, newTestPod("back-0", onNode("back")), newTestPod("back-1", onNode("back")))
+	pods = append(pods, newTestPod("replacement-0", onNode("other"), readyLater), newTestPod("replacement-1", onNode("crowded"), readyLater))
+	for range 20 {
+		rand.Shuffle(len(pods), func(i, j int) { pods[i], pods[j] = pods[j], pods[i] })
+		if _, remove := plan(6, slices.Clone(pods), nil, false); !slices.Equal(slices.Sorted(slices.Values(podNames(remove))), []string{"replacement-0", "replacement-1"}) {
+			t.Fatalf("removed %v", podNames(remove))
+		}
+		_, remove := plan(6, slices.Clone(pods), nil, true)
+		for _, p := range remove {
+			if p.Spec.NodeName != "crowded" {
+				t.Fatalf("scaled down: removed %v", podNames(remove))
+			}
+		}
 	}
 }
 

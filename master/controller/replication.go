@@ -60,7 +60,7 @@ func (r *replication) reconcile(ctx context.Context, key client.Key) (time.Durat
 
 // scale creates and deletes pods until there are as many as set wants, and waits until the cache shows it.
 func (r *replication) scale(ctx context.Context, set *replicated, active []*corev1.Pod) error {
-	create, remove := plan(set.want, active, r.related(set))
+	create, remove := plan(set.want, active, r.related(set), set.GetGeneration() != set.status.ObservedGeneration)
 	if most := room(active); create > most {
 		create = most
 		r.sayHeld(r.controller, set.Object)
@@ -74,8 +74,9 @@ func (r *replication) scale(ctx context.Context, set *replicated, active []*core
 }
 
 // plan says how many pods to create and which to delete so that want of the active ones stay. related are pods, besides, that do the same
-// work: those that go should not leave the nodes uneven.
-func plan(want int, active, related []*corev1.Pod) (create int, remove []*corev1.Pod) {
+// work: when somebody has asked for fewer (scaled), those that go should not leave the nodes uneven. Else there are too many because a machine came back whose pods
+// had been replaced, and the youngest go, wherever they are: nobody on a machine that nothing was wrong with.
+func plan(want int, active, related []*corev1.Pod, scaled bool) (create int, remove []*corev1.Pod) {
 	var keep, marked []*corev1.Pod
 	ready, related := 0, slices.Concat(active, related)
 	for _, p := range active {
@@ -89,7 +90,11 @@ func plan(want int, active, related []*corev1.Pod) (create int, remove []*corev1
 		}
 	}
 	if tooMany := len(keep) - want; tooMany > 0 {
-		rankForDeletion(keep, related)
+		if scaled {
+			rankForDeletion(keep, related)
+		} else {
+			rankYoungestFirst(keep)
+		}
 		remove = append(remove, keep[:tooMany]...)
 	} else {
 		create = -tooMany
