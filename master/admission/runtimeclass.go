@@ -16,11 +16,7 @@ import (
 	"shoal/internal/client"
 )
 
-// onlyHandler is the container runtime of all machines.
-const onlyHandler = "runc"
-
-// runtimeClass gives new pods what their RuntimeClass says of overhead and scheduling, and refuses those that want another
-// container runtime: there is only one.
+// runtimeClass gives new pods what their RuntimeClass says of overhead and scheduling. Which runtimes there are is known to the machines.
 type runtimeClass struct{ reader Reader }
 
 func (p runtimeClass) Admit(ctx context.Context, r *Request) error {
@@ -69,11 +65,7 @@ func (p runtimeClass) class(ctx context.Context, r *Request, name *string) (*nod
 	if err != nil {
 		return nil, err
 	}
-	class := o.(*nodev1.RuntimeClass)
-	if class.Handler != onlyHandler {
-		return nil, r.forbidden(fmt.Errorf("pod rejected: RuntimeClass %q wants the handler %q; machines here have only %q", *name, class.Handler, onlyHandler))
-	}
-	return class, nil
+	return o.(*nodev1.RuntimeClass), nil
 }
 
 func (runtimeClass) overhead(s *corev1.PodSpec, class *nodev1.RuntimeClass) error {
