@@ -211,7 +211,7 @@ func (l *Log) failed(err error) {
 	l.since = l.c.Now()
 }
 
-// recover goes on with what is in the file, once it can be written again.
+// resume goes on with what is in the file, once it can be written again.
 func (l *Log) resume() bool {
 	if l.c.Now().Sub(l.since) < patience {
 		return false

@@ -29,7 +29,7 @@ func unhooked(r *Request) bool {
 	return false
 }
 
-// matching returns the hooks that want to see a request. With an error are those before the one whose conditions failed.
+// matching returns the hooks that want to see a request.
 func (c *caller) matching(ctx context.Context, hooks []hook, r *Request) ([]hook, error) {
 	if len(hooks) == 0 || unhooked(r) {
 		return nil, nil
