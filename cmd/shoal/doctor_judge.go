@@ -27,10 +27,7 @@ func judge(f *facts) []finding {
 		{Item: "5.7.4", What: "the namespace default is not used", How: "pods in it", Found: f.inDefault()},
 		{What: "users' tokens end", How: "shoal user list", Found: f.endlessTokens()},
 		{What: "no token for joining is left", How: "shoal token list", Found: f.joinTokens()},
-		{
-			Item: "1.2.27", What: "Secrets are encrypted on disk", How: "this build does not: they are in clear in the log, in snapshots and on every replica (backups are encrypted)",
-			Found: []string{"encrypt the file system that holds the data directory"},
-		},
+		{Item: "1.2.27", What: "Secrets are encrypted before they are written, with a key that only voters have", How: "shoal rotate secrets --status", Found: f.clearSecrets()},
 	}
 	for i := range all {
 		all[i].Verdict = verdictOK
@@ -40,6 +37,17 @@ func judge(f *facts) []finding {
 		slices.Sort(all[i].Found)
 	}
 	return all
+}
+
+// clearSecrets says how Secrets are kept where it is not the way they should be.
+func (f *facts) clearSecrets() []string {
+	switch {
+	case f.sealing.Key == "":
+		return []string{"they are in clear in the log, in snapshots and on every replica, since this cluster is older than that: shoal rotate secrets"}
+	case f.sealing.Others > 0:
+		return []string{fmt.Sprintf("%d of %d are in clear or under an earlier key: shoal rotate secrets", f.sealing.Others, f.sealing.Secrets)}
+	}
+	return nil
 }
 
 func (b binding) String() string {

@@ -196,6 +196,7 @@ type facts struct {
 	users        []userLine
 	tokens       []api.Token
 	secrets      []api.Holder // who may read all Secrets
+	sealing      api.Sealing
 }
 
 // binding is a RoleBinding, or of no namespace a ClusterRoleBinding.
@@ -222,6 +223,9 @@ func (c *conn) securityFacts(ctx context.Context) (f *facts, err error) {
 			return err
 		},
 		func() error { return c.json(ctx, request{method: "GET", path: "/shoal/v1/tokens"}, &f.tokens) },
+		func() error {
+			return c.json(ctx, request{method: "GET", path: "/shoal/v1/rotation/secrets"}, &f.sealing)
+		},
 		func() error {
 			return c.json(ctx, request{method: "GET", path: "/shoal/v1/who-can", query: url.Values{"verb": {"list"}, "resource": {"secrets"}}}, &f.secrets)
 		},

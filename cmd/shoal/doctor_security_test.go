@@ -149,6 +149,10 @@ func TestDoctorOfSecurity(t *testing.T) {
 			fmt.Fprint(w, `{"peer":"peer-1","peers":[]}`)
 			return
 		}
+		if r.URL.Path == "/shoal/v1/rotation/secrets" {
+			fmt.Fprint(w, "{}")
+			return
+		}
 		if strings.HasPrefix(r.URL.Path, "/shoal/") {
 			fmt.Fprint(w, "[]")
 			return
@@ -156,7 +160,7 @@ func TestDoctorOfSecurity(t *testing.T) {
 		fmt.Fprint(w, `{"kind":"List","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}`)
 	})
 	out, stderr, code := cli(t, "", append(at, "--data-dir", t.TempDir(), "doctor", "--security")...)
-	if code != 0 || !strings.Contains(out, "ok    5.1.1   cluster-admin is only where it must be\n              checked: bindings of the role cluster-admin\n") || !strings.Contains(out, "look  1.2.27  Secrets are encrypted on disk") {
+	if code != 0 || !strings.Contains(out, "ok    5.1.1   cluster-admin is only where it must be\n              checked: bindings of the role cluster-admin\n") || !strings.Contains(out, "look  1.2.27  Secrets are encrypted before they are written") {
 		t.Errorf("code %d\n%s%s", code, out, stderr)
 	}
 	if out, _, code := cli(t, "", append(at, "--data-dir", t.TempDir(), "doctor", "--security", "-o", "json")...); code != 0 || !strings.Contains(out, `"item":"5.1.1"`) {

@@ -82,6 +82,9 @@ func tellRecovery(w io.Writer, r peer.Recovery) {
 		fmt.Fprintf(w, "  Note:  this machine has no copy of the CA's key, which only voters have. The cluster gets a new CA: everybody needs a new\n"+
 			"         kubeconfig, and the machines that come back need a token.\n")
 	}
+	if r.Secrets > 0 {
+		fmt.Fprintf(w, "  Lost:  %d of the Secrets: they are sealed with a key that only voters have. Apply them again, or recover at a machine that voted.\n", r.Secrets)
+	}
 	if !r.Done {
 		fmt.Fprintf(w, "Nothing has been changed. To make this machine a cluster of one: shoal recover --yes\n")
 		return

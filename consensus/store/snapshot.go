@@ -2,6 +2,7 @@ package store
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -43,6 +44,14 @@ func (s *Store) Snapshot(w io.Writer) error { return s.Capture().Write(w) }
 
 // Write writes the image to w as a snapshot.
 func (m *Image) Write(w io.Writer) error {
+	if err := m.WriteState(w, func(_ Key, value []byte) ([]byte, error) { return value, nil }); err != nil {
+		return err
+	}
+	return m.past.write(w)
+}
+
+// WriteState writes the image to w as a snapshot without a past, with what as makes of each value. An error of as ends it.
+func (m *Image) WriteState(w io.Writer, as func(key Key, value []byte) ([]byte, error)) error {
 	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	b := bufio.NewWriterSize(io.MultiWriter(w, sum), 1<<16)
 	b.WriteString(magic)
@@ -51,25 +60,30 @@ func (m *Image) Write(w io.Writer) error {
 	buf = binary.AppendUvarint(buf, uint64(m.view.rev))
 	buf = binary.AppendUvarint(buf, uint64(m.view.live))
 	b.Write(buf)
+	var failed error
 	m.view.each(func(e *entry) {
+		value, err := as(e.key, e.value)
+		if failed = cmp.Or(failed, err); failed != nil {
+			return
+		}
 		buf = binary.AppendUvarint(buf[:0], uint64(len(e.key)))
 		b.Write(buf)
 		b.WriteString(string(e.key))
-		buf = binary.AppendUvarint(buf[:0], uint64(len(e.value)))
+		buf = binary.AppendUvarint(buf[:0], uint64(len(value)))
 		b.Write(buf)
-		b.Write(e.value)
+		b.Write(value)
 		buf = binary.AppendUvarint(buf[:0], uint64(e.create))
 		buf = binary.AppendUvarint(buf, uint64(e.mod))
 		b.Write(buf)
 	})
 	// A bufio.Writer remembers its first error.
-	if err := b.Flush(); err != nil {
+	if err := cmp.Or(failed, b.Flush()); err != nil {
 		return fmt.Errorf("write snapshot: %w", err)
 	}
 	if err := binary.Write(w, binary.BigEndian, sum.Sum32()); err != nil {
 		return fmt.Errorf("write snapshot: %w", err)
 	}
-	return m.past.write(w)
+	return nil
 }
 
 // each calls f with the existing keys' newest versions, in order.

@@ -151,17 +151,27 @@ func TestRecoverFromAReplica(t *testing.T) {
 	if out := one.shoal("--peer", "two", "get", "ns", "kept", "-o", "name"); out != "namespace/kept\n" {
 		t.Errorf("two has %q", out)
 	}
+	const secret = "{apiVersion: v1, kind: Secret, metadata: {name: theirs}, stringData: {a: correct-horse}}"
+	one.fed(secret, "apply", "-f", "-")
+	if out := one.shoal("--peer", "two", "get", "secret", "theirs", "-o", "jsonpath={.data.a}"); out != "Y29ycmVjdC1ob3JzZQ==" {
+		t.Errorf("through two the Secret is %q", out)
+	}
 	one.powerOff()
 	two.daemon.stop()
 	out := two.shoal("recover", "--yes")
 	t.Log(out)
-	for _, want := range []string{"a replica without a vote", "new CA", "Left:  one", "is now a cluster of one"} {
+	for _, want := range []string{"a replica without a vote", "new CA", "Lost:  1 of the Secrets", "Left:  one", "is now a cluster of one"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("recover does not say %q", want)
 		}
 	}
 	two.up().ready()
 	two.shoal("create", "namespace", "after")
+	two.refused(t, "get a Secret that is lost", two.run("shoal", "get", "secret", "theirs"), "not found")
+	two.fed(secret, "apply", "-f", "-")
+	if out := two.shoal("rotate", "secrets", "--status"); !strings.Contains(out, "1 Secrets are sealed") || !strings.Contains(out, "It is with: two.") {
+		t.Error(out)
+	}
 	token := strings.TrimSpace(two.shoal("token", "create"))
 
 	one.powerOn()

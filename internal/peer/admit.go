@@ -76,7 +76,7 @@ func (p *Peer) admitOnce(ctx context.Context, req joinRequest) (joinAnswer, erro
 	if err != nil {
 		return joinAnswer{}, err
 	}
-	txn.Ops = append(txn.Ops, record, store.Op{Key: sealPrefix + store.Key(req.Name), Delete: true})
+	txn.Ops = append(txn.Ops, record, store.Op{Key: sealPrefix + store.Key(req.Name), Delete: true}, store.Op{Key: vaultPrefix + store.Key(req.Name), Delete: true})
 	res, err := p.raft.Propose(ctx, txn)
 	if err != nil {
 		return joinAnswer{}, failf(http.StatusServiceUnavailable, "%v", err)

@@ -26,6 +26,10 @@ import (
 // serveBackup answers with the state of this peer's replica, in clear: a backup's header and a snapshot. It has every write that was
 // acknowledged before the request, unless whoever asks is content with what the peer has.
 func (p *Peer) serveBackup(w http.ResponseWriter, r *http.Request) {
+	if p.vault.Locked() {
+		p.onHolder(p.serveBackup, w, r)
+		return
+	}
 	if r.URL.Query().Get("stale") != "true" {
 		if err := p.upToDate(r.Context()); err != nil {
 			fail(w, failf(http.StatusServiceUnavailable, "%s cannot tell whether it has the newest state: %v; --stale takes what it has", p.cfg.Name, err))
@@ -54,7 +58,13 @@ func (p *Peer) writeBackup(w io.Writer) error {
 	if err := backup.WriteHeader(w, h); err != nil {
 		return err
 	}
-	return image.Write(w)
+	return image.WriteState(w, func(key store.Key, value []byte) ([]byte, error) {
+		plain, whole, err := p.vault.Open(key, value)
+		if err == nil && !whole {
+			err = fmt.Errorf("%s: sealed with a key that the cluster does not have any more; delete it, and make it anew", key)
+		}
+		return plain, err
+	})
 }
 
 // readBackup loads a backup in clear.
@@ -114,6 +124,17 @@ func Found(c *config.Config, from io.Reader, version string) (h backup.Header, e
 	if err != nil {
 		return h, err
 	}
+	ring, err := p.newVaultKey()
+	if err != nil {
+		return h, err
+	}
+	for key, value := range objects {
+		if isSecret(key) {
+			if objects[key], err = sealSecret(ring, key, value); err != nil {
+				return h, err
+			}
+		}
+	}
 	if p.advertise, err = advertised(c.AdvertiseAddress); err != nil {
 		return h, err
 	}
@@ -123,13 +144,21 @@ func Found(c *config.Config, from io.Reader, version string) (h backup.Header, e
 	return h, p.found(hello{Name: c.Name, Address: p.address()})
 }
 
-// backups writes a backup whenever one is due, as the configuration says, until ctx ends.
+// backups writes a backup whenever one is due, as the configuration says, until ctx ends. Peers that cannot open Secrets write none: the others do.
 func (p *Peer) backups(ctx context.Context) error {
 	b := &p.cfg.Backup
 	if b.Every == 0 {
 		return nil
 	}
 	for {
+		if changed := p.raft.Changed(); p.vault.Locked() {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return nil
+			}
+			continue
+		}
 		held, err := backupsIn(b.Directory)
 		wait := time.Duration(0)
 		if n := len(held); n > 0 {

@@ -123,8 +123,8 @@ func (p *Peer) meetOthers(ctx context.Context, self hello) error {
 	return p.join(ctx, self, []string{v.address}, credential{caHash: v.caHash, secret: p.cfg.ClusterSecret})
 }
 
-// found makes a new cluster with this machine as its only peer. The CA's key stays in a file until the first term has
-// sealed it into the store.
+// found makes a new cluster with this machine as its only peer. The CA's key and those of Secrets stay in files until the first term has
+// sealed them into the store.
 func (p *Peer) found(self hello) error {
 	ca, err := pki.NewCA(pki.NewClusterID(), p.now())
 	if err != nil {
@@ -161,6 +161,11 @@ func (p *Peer) found(self hello) error {
 	p.log.Info("founded a cluster", "id", p.memory.ClusterID)
 	if err := pki.WriteFile(p.caKeyFile(), caKey, 0o600); err != nil {
 		return err
+	}
+	if ring, err := founderRing(p.dir); err != nil || ring == nil { // else it is that of what was restored
+		if _, err := p.newVaultKey(); err != nil {
+			return err
+		}
 	}
 	return p.belong()
 }

@@ -39,6 +39,13 @@ func (p *Peer) extra() http.Handler {
 	m.HandleFunc("GET /shoal/v1/history", p.serveHistory)
 	m.HandleFunc("GET /shoal/v1/who-can", p.serveWhoCan)
 	m.Handle("GET /shoal/v1/backup", p.admins(http.HandlerFunc(p.serveBackup)))
+	m.Handle("GET /shoal/v1/rotation/secrets", p.admins(p.onTheMaster(func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, p.sealingStatus(), nil)
+	})))
+	m.Handle("POST /shoal/v1/rotation/secrets", p.admins(p.onTheMaster(func(w http.ResponseWriter, r *http.Request) {
+		out, err := p.rotateRing(r.Context())
+		answer(w, out, err)
+	})))
 	m.Handle("POST /shoal/v1/restore", p.admins(p.onTheMaster(p.serveRestore)))
 	m.Handle("/shoal/v1/pprof/", p.admins(http.StripPrefix("/shoal/v1/pprof/", http.HandlerFunc(profile))))
 	m.HandleFunc("/shoal/", func(w http.ResponseWriter, r *http.Request) {
@@ -99,6 +106,16 @@ func (p *Peer) onPeer(name string, next http.HandlerFunc, w http.ResponseWriter,
 	default:
 		p.sendOn(w, r, name)
 	}
+}
+
+// onHolder has a peer answer that can open Secrets, from one that cannot.
+func (p *Peer) onHolder(next http.HandlerFunc, w http.ResponseWriter, r *http.Request) {
+	all := peers{p}.Holders()
+	if len(all) == 0 {
+		fail(w, failf(http.StatusServiceUnavailable, "%v, and none is known", errLocked))
+		return
+	}
+	p.onPeer(all[0], next, w, r)
 }
 
 // sendOn passes a request on to another peer with its user asserted, and the answer back.

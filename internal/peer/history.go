@@ -24,6 +24,10 @@ func (p *Peer) serveHistory(w http.ResponseWriter, r *http.Request) {
 		fail(w, failf(http.StatusBadRequest, "query: an object of %s needs a name, and a namespace exactly when the kind has them", k.Resource))
 		return
 	}
+	if p.locked(k.Group, k.Resource) {
+		p.onHolder(p.serveHistory, w, r)
+		return
+	}
 	err := p.authority.Authorize(r.Context(), masterapi.UserFrom(r.Context()), &masterapi.Attributes{
 		Verb: "get", Group: k.Group, Version: k.Version, Resource: k.Resource, Namespace: key.Namespace, Name: key.Name, IsResource: true,
 	})

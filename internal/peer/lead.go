@@ -21,8 +21,14 @@ func peerID(name string) consensus.PeerID { return consensus.PeerID(name) }
 
 // lead does the Master's work of one term: the objects' (package master) and the peers'.
 func (p *Peer) lead(ctx context.Context, term uint64) error {
+	if err := p.handKeysBack(); err != nil {
+		return err
+	}
 	if err := p.sealFounder(ctx); err != nil {
 		return fmt.Errorf("seal the CA's key: %w", err)
+	}
+	if err := p.sealFounderRing(ctx); err != nil {
+		return fmt.Errorf("seal the keys of Secrets: %w", err)
 	}
 	g, ctx := errgroup.WithContext(registry.InTerm(ctx, term))
 	g.Go(func() error { return p.master.Lead(ctx, term) })
@@ -62,12 +68,13 @@ func (p *Peer) sealFounder(ctx context.Context) error {
 	return os.Remove(p.caKeyFile())
 }
 
-// tend makes replicas of the machines that have been let in and answer gossip, and gives every voter the CA's key.
+// tend makes replicas of the machines that have been let in and answer gossip, gives every voter the CA's key and those of Secrets, and sees to it
+// that these are no key's which a machine had that has gone.
 func (p *Peer) tend(ctx context.Context) error {
 	for {
 		gossiped, agreed := p.gossip.Changed(), p.raft.Changed()
 		var again <-chan time.Time
-		if err := errors.Join(p.addReplicas(ctx), p.shareCA(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(p.addReplicas(ctx), p.shareCA(ctx), p.shareRing(ctx), p.keepSealed(ctx)); err != nil && ctx.Err() == nil {
 			p.log.Warn("peers cannot be tended yet, will retry", "err", err)
 			again = time.After(time.Second)
 		}

@@ -54,6 +54,9 @@ type Peer struct {
 	transport *transport
 	gossip    *gossip.Gossip
 	raft      *consensus.Peer
+	vault     *vault
+	resealing sync.Mutex // one at a time seals Secrets anew
+	resealed  string     // the key that all Secrets have been found under; only tend touches it
 	registry  *registry.Registry
 	authority *authority
 	master    *master.Master

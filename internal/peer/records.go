@@ -16,6 +16,7 @@ const (
 	peerPrefix  store.Key = "/shoal/peers/"
 	sealPrefix  store.Key = "/shoal/ca/"
 	tokenPrefix store.Key = "/shoal/tokens/"
+	vaultPrefix store.Key = "/shoal/vault/"
 )
 
 // caPurpose is what the CA's key is sealed for.

@@ -29,6 +29,7 @@ type Recovery struct {
 	Voters    []string  `json:"voters"`
 	Replicas  []string  `json:"replicas"`
 	NewCA     bool      `json:"newCA"`     // this peer has no copy of the CA's key
+	Secrets   int       `json:"secrets"`   // that are lost, as this peer has no copy of their keys
 	Answering []string  `json:"answering"` // voters whose machines answer now
 	Done      bool      `json:"done"`
 }
@@ -85,6 +86,11 @@ func Recover(ctx context.Context, c *config.Config, do, force bool, log *slog.Lo
 		return r, err
 	}
 	r.NewCA = ca == nil
+	lost, err := lostSecrets(dir, s.Store, id)
+	if err != nil {
+		return r, err
+	}
+	r.Secrets = len(lost)
 	known.Peers = only(known.Peers, r.Voters)
 	r.Answering = answering(ctx, known.Peers)
 	if !do {
@@ -94,7 +100,7 @@ func Recover(ctx context.Context, c *config.Config, do, force bool, log *slog.Lo
 		return r, ErrNotLost
 	}
 	p := &Peer{cfg: c, dir: dir, id: id, memory: known, now: time.Now}
-	if err := p.recover(s, ca); err != nil {
+	if err := p.recover(s, ca, lost); err != nil {
 		return r, err
 	}
 	r.Done, r.Epoch = true, p.memory.Epoch
@@ -102,7 +108,7 @@ func Recover(ctx context.Context, c *config.Config, do, force bool, log *slog.Lo
 }
 
 // recover does it, in an order in which nobody ever sees half of it: first the peer cannot start any more, and last it can again.
-func (p *Peer) recover(s *consensus.Salvage, ca *pki.CA) error {
+func (p *Peer) recover(s *consensus.Salvage, ca *pki.CA, lost []store.Key) error {
 	p.memory.Recovering, p.memory.Rejoin = true, false
 	// The operator's last word counts, also on a machine that another recovery left behind.
 	p.memory.Epoch = nextEpoch(max(p.memory.Epoch, p.memory.Superseded), p.now())
@@ -110,9 +116,11 @@ func (p *Peer) recover(s *consensus.Salvage, ca *pki.CA) error {
 	if err := p.dir.write(p.memory); err != nil {
 		return err
 	}
-	var ops []store.Op
+	ops, err := p.forgetSecrets(s.Store, lost)
+	if err != nil {
+		return err
+	}
 	if ca == nil {
-		var err error
 		if ca, err = p.replaceCA(); err != nil {
 			return err
 		}

@@ -104,6 +104,11 @@ func (p *Peer) wireAPI() error {
 	if err := p.openAudit(); err != nil {
 		return err
 	}
+	founder, err := founderRing(p.dir)
+	if err != nil {
+		return err
+	}
+	p.vault = &vault{log: p.raft, id: p.id, name: p.memory.Name, founder: founder}
 	var chain admission.Chain
 	p.registry = registry.New(registry.Config{
 		Log: p.raft, ServiceCIDR: netip.MustParsePrefix(p.cfg.Network.ServiceCIDR), PodCIDR: netip.MustParsePrefix(p.cfg.Network.PodCIDR),
@@ -111,13 +116,14 @@ func (p *Peer) wireAPI() error {
 		Admit: func(ctx context.Context, a *registry.Admission) error {
 			return chain.Admit(ctx, admissionRequest(ctx, a))
 		},
-		Charge: func(ctx context.Context, c *client.Charge) (func(uint64), error) { return p.master.Charge(ctx, c) },
+		Charge:    func(ctx context.Context, c *client.Charge) (func(uint64), error) { return p.master.Charge(ctx, c) },
+		Transform: p.vault,
 	})
 	accounts := newAccounts(p)
 	p.authority = newAuthority(p, append(sources, &accounts.rules)...)
 	chain = admission.New(admission.Config{Reader: p.registry, EvictionGrace: p.cfg.Timeouts.EvictionGrace, NodeRestriction: p.authority, Kind: p.kind, Authorizer: answers{p.authority}})
 	p.api = masterapi.New(masterapi.Config{
-		Registry: p.registry, Auth: p.authority, Peers: peers{p}, Streams: podStreams{p}, Usage: p.usage, Accounts: accounts, Extra: p.extra(), Checks: p.checks(), Metrics: p.writeMetrics, Audit: p.auditor(),
+		Registry: p.registry, Auth: p.authority, Peers: peers{p}, Locked: p.locked, Streams: podStreams{p}, Usage: p.usage, Accounts: accounts, Extra: p.extra(), Checks: p.checks(), Metrics: p.writeMetrics, Audit: p.auditor(),
 		Version: p.version, Now: p.now, Logger: p.log,
 	})
 	return nil
@@ -141,6 +147,24 @@ func (s peers) Self() string { return s.p.cfg.Name }
 func (s peers) Master() (string, bool) {
 	id, ok := s.p.raft.Leader()
 	return string(id), ok
+}
+
+// Holders implements the API's Peers: the voters, the Master first, then those that answer.
+func (s peers) Holders() []string {
+	var first, last []string
+	master, _ := s.p.raft.Leader()
+	for _, id := range s.p.raft.Status().Voters {
+		switch name := string(id); {
+		case name == s.p.cfg.Name:
+		case id == master:
+			first = append([]string{name}, first...)
+		case s.p.Liveness(name) == api.Alive:
+			first = append(first, name)
+		default:
+			last = append(last, name)
+		}
+	}
+	return append(first, last...)
 }
 
 // Changed implements the API's Peers.

@@ -219,6 +219,9 @@ func (p *Peer) Master() (string, bool) {
 // Changed implements the API's Peers.
 func (p *Peer) Changed() <-chan struct{} { return p.Raft.Changed() }
 
+// Holders implements the API's Peers: nothing is locked here.
+func (p *Peer) Holders() []string { return nil }
+
 // Redirect implements the API's Peers: everybody is believed here.
 func (p *Peer) Redirect(*masterapi.User, string) (string, bool) { return "", false }
 

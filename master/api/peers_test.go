@@ -41,6 +41,8 @@ type peer struct {
 	down bool // for the other peers
 	// voteless: nobody takes its word for an administrator.
 	voteless bool
+	// locked is the resource that this peer has no key to.
+	locked string
 
 	changed chan struct{}
 }
@@ -57,7 +59,7 @@ func newCluster(t *testing.T) *cluster {
 func (c *cluster) start(t *testing.T, name string, l registry.Log) *peer {
 	t.Helper()
 	p := &peer{c: c, name: name, changed: make(chan struct{}), reg: registrytest.Start(t, registrytest.Config(l))}
-	srv := api.New(api.Config{Registry: p.reg, Auth: everyone{}, Peers: p})
+	srv := api.New(api.Config{Registry: p.reg, Auth: everyone{}, Peers: p, Locked: p.isLocked})
 	p.http = httptest.NewServer(srv)
 	t.Cleanup(p.http.Close)
 	return p
@@ -90,6 +92,22 @@ func (p *peer) Master() (string, bool) {
 // Redirect distrusts a peer without a vote about an administrator.
 func (p *peer) Redirect(u *api.User, master string) (string, bool) {
 	return master + ":6443", p.voteless && slices.Contains(u.Groups, "system:masters")
+}
+
+// Holders are a machine that is off and the Master.
+func (p *peer) Holders() []string { return []string{"off", "master"} }
+
+func (p *peer) isLocked(_, resource string) bool {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	return p.locked == resource
+}
+
+func (p *peer) lock(resource string) {
+	p.c.mu.Lock()
+	p.locked = resource
+	p.c.mu.Unlock()
+	p.wake()
 }
 
 func (p *peer) Changed() <-chan struct{} {

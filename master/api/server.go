@@ -43,6 +43,8 @@ type Config struct {
 	Accounts Accounts
 	// Extra serves the paths below /shoal/. It is asked after authentication and authorises by itself.
 	Extra http.Handler
+	// Locked reports whether this peer has no key to the objects of a resource: Peers.Holders answer for it. Nil: it has all.
+	Locked func(group, resource string) bool
 	// Audit keeps what was asked and decided. Nil: nobody does.
 	Audit Auditor
 	// Checks are what /livez and /readyz ask, besides whether this server answers at all.
@@ -117,6 +119,8 @@ type Peers interface {
 	Changed() <-chan struct{}
 	// Redirect returns where the API of the Master is if that would not take u's word from this peer.
 	Redirect(u *User, master string) (address string, ok bool)
+	// Holders are the peers that may have the key to what is Locked here, those to be asked first first.
+	Holders() []string
 	// RoundTripTo sends r to a peer. Errors of connecting wrap a *net.OpError with Op "dial".
 	RoundTripTo(name string, r *http.Request) (*http.Response, error)
 }
@@ -174,6 +178,7 @@ func New(c Config) *Server {
 	})
 	// The order in which a request passes; read from the bottom.
 	s.handle = s.dispatch
+	s.handle = s.withHolders(s.handle)
 	s.handle = s.withForward(s.handle)
 	s.handle = s.withAuthorization(s.handle)
 	s.handle = s.withAuthentication(s.handle)
@@ -281,6 +286,7 @@ type alone struct{}
 func (alone) Self() string                          { return "" }
 func (alone) Master() (string, bool)                { return "", true }
 func (alone) Changed() <-chan struct{}              { return nil }
+func (alone) Holders() []string                     { return nil }
 func (alone) Redirect(*User, string) (string, bool) { return "", false }
 func (alone) RoundTripTo(string, *http.Request) (*http.Response, error) {
 	return nil, http.ErrNotSupported

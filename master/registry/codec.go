@@ -10,19 +10,21 @@ import (
 )
 
 // Transformer changes values on their way into and out of the store. Implementations are safe for concurrent use.
-// Two calls of Seal with the same value may give different results; that costs an update that changes nothing its
-// shortcut, nothing else.
 type Transformer interface {
-	// Seal is called before a value is proposed.
-	Seal(k *api.Kind, key store.Key, value []byte) ([]byte, error)
-	// Open undoes Seal.
-	Open(k *api.Kind, key store.Key, value []byte) ([]byte, error)
+	// Seal is called before a value is proposed. Two calls with the same value may give different results.
+	Seal(key store.Key, value []byte) ([]byte, error)
+	// Open undoes Seal. Where this peer lacks the key to a part of the value, whole is false and plain is the rest, which is an object of the
+	// kind, too. An error means that the value is damaged.
+	Open(key store.Key, value []byte) (plain []byte, whole bool, err error)
+	// Unlocks reports whether a change of key in the store may let Open open what it could not.
+	Unlocks(key store.Key) bool
 }
 
 type plain struct{}
 
-func (plain) Seal(_ *api.Kind, _ store.Key, value []byte) ([]byte, error) { return value, nil }
-func (plain) Open(_ *api.Kind, _ store.Key, value []byte) ([]byte, error) { return value, nil }
+func (plain) Seal(_ store.Key, value []byte) ([]byte, error)       { return value, nil }
+func (plain) Open(_ store.Key, value []byte) ([]byte, bool, error) { return value, true, nil }
+func (plain) Unlocks(store.Key) bool                               { return false }
 
 // message is what types with a protobuf form implement.
 type message interface {
@@ -61,7 +63,7 @@ func decodeStored(k *api.Kind, value []byte) (api.Object, error) {
 
 // decodeEntry turns a stored value into an entry.
 func (r *Registry) decodeEntry(k *api.Kind, skey store.Key, value []byte, rev store.Rev) (*Entry, error) {
-	value, err := r.cfg.Transform.Open(k, skey, value)
+	value, whole, err := r.cfg.Transform.Open(skey, value)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", skey, err)
 	}
@@ -77,15 +79,15 @@ func (r *Registry) decodeEntry(k *api.Kind, skey store.Key, value []byte, rev st
 	}
 	_, rest := splitKey(skey)
 	e := newEntry(k, objectKey(rest), obj, rev)
-	e.size = len(value)
+	e.size, e.locked = len(value), !whole
 	return e, nil
 }
 
 // sealed returns the value to propose for obj.
-func (r *Registry) sealed(k *api.Kind, skey store.Key, plain []byte) ([]byte, error) {
-	v, err := r.cfg.Transform.Seal(k, skey, plain)
+func (r *Registry) sealed(skey store.Key, plain []byte) ([]byte, error) {
+	v, err := r.cfg.Transform.Seal(skey, plain)
 	if err != nil {
-		return nil, internal(fmt.Errorf("seal %s: %w", skey, err))
+		return nil, Unavailable(fmt.Sprintf("seal %s: %v", skey, err))
 	}
 	return v, nil
 }

@@ -207,7 +207,7 @@ func (r *Registry) value(k *api.Kind, skey store.Key, obj api.Object) ([]byte, e
 	if err != nil {
 		return nil, internal(fmt.Errorf("encode %s: %w", skey, err))
 	}
-	return r.sealed(k, skey, b)
+	return r.sealed(skey, b)
 }
 
 func (r *Registry) now() metav1.Time {

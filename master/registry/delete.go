@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"time"
@@ -143,12 +144,12 @@ func setPropagation(obj api.Object, p *metav1.DeletionPropagation) {
 // replace stores obj over old; again means that another write came between.
 func (r *Registry) replace(ctx context.Context, k *api.Kind, key client.Key, old *Entry, obj api.Object) (e *Entry, again bool, err error) {
 	skey := keyOf(k, key)
+	if same, err := sameValue(k, obj, old); err != nil || same {
+		return old, false, err
+	}
 	value, err := r.value(k, skey, obj)
 	if err != nil {
 		return nil, false, err
-	}
-	if same, err := r.sameValue(k, skey, value, old); err != nil || same {
-		return old, false, err
 	}
 	res, err := r.propose(ctx, store.Txn{
 		Compares: []store.Compare{{Key: skey, Mod: old.Rev}},
@@ -163,9 +164,17 @@ func (r *Registry) replace(ctx context.Context, k *api.Kind, key client.Key, old
 	return newEntry(k, key, obj, res.Revs[0]), false, nil
 }
 
-func (r *Registry) sameValue(k *api.Kind, skey store.Key, value []byte, old *Entry) (bool, error) {
-	was, err := r.value(k, skey, clone(old))
-	return err == nil && string(was) == string(value), err
+// sameValue reports whether obj, which loses its resourceVersion, would be stored as old is.
+func sameValue(k *api.Kind, obj api.Object, old *Entry) (bool, error) {
+	now, err := encodeStored(k, obj)
+	if err != nil {
+		return false, internal(err)
+	}
+	was, err := encodeStored(k, clone(old))
+	if err != nil {
+		return false, internal(err)
+	}
+	return bytes.Equal(now, was), nil
 }
 
 // remove deletes old with its claims and returns last, the object's last state, at the revision of the deletion.

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -19,10 +20,11 @@ type Entry struct {
 	Key    client.Key
 	Rev    store.Rev
 
-	node string // spec.nodeName of a pod
-	size int    // of the object in the store, bytes
-	json atomic.Pointer[[]byte]
-	wire atomic.Pointer[[]byte]
+	node   string // spec.nodeName of a pod
+	size   int    // of the object in the store, bytes
+	locked bool   // this peer has no key to a part of the object, which is not there
+	json   atomic.Pointer[[]byte]
+	wire   atomic.Pointer[[]byte]
 }
 
 func newEntry(k *api.Kind, key client.Key, obj api.Object, rev store.Rev) *Entry {
@@ -38,14 +40,20 @@ func newEntry(k *api.Kind, key client.Key, obj api.Object, rev store.Rev) *Entry
 // at returns the same object with another revision: what a deletion shows.
 func (e *Entry) at(k *api.Kind, rev store.Rev) *Entry {
 	then := newEntry(k, e.Key, e.Object.DeepCopyObject().(api.Object), rev)
-	then.size = e.size
+	then.size, then.locked = e.size, e.locked
 	return then
 }
+
+// errLocked: half an object is not given out as if it were all.
+var errLocked = errors.New("its value was sealed with a key that this peer does not have")
 
 // JSON returns the object's JSON, apiVersion and kind included. The caller must not change it.
 func (e *Entry) JSON() ([]byte, error) {
 	if b := e.json.Load(); b != nil {
 		return *b, nil
+	}
+	if e.locked {
+		return nil, fmt.Errorf("encode %T %s: %w", e.Object, e.Key, errLocked)
 	}
 	b, err := json.Marshal(e.Object)
 	if err != nil {
@@ -59,6 +67,9 @@ func (e *Entry) JSON() ([]byte, error) {
 func (e *Entry) Proto() ([]byte, error) {
 	if b := e.wire.Load(); b != nil {
 		return *b, nil
+	}
+	if e.locked {
+		return nil, fmt.Errorf("encode %T %s: %w", e.Object, e.Key, errLocked)
 	}
 	m, ok := e.Object.(message)
 	if !ok {

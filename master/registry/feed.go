@@ -94,6 +94,17 @@ func (f *feed) end(rev store.Rev) {
 	f.resetLocked(rev)
 }
 
+// locked reports whether the feed has an object that this peer has no key to.
+func (f *feed) locked() (any bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	f.tree.Ascend(func(e *Entry) bool {
+		any = e.locked
+		return !any
+	})
+	return any
+}
+
 func (f *feed) indexLocked(e *Entry) {
 	if e.node == "" {
 		return

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 
 	"shoal/internal/api"
 	"shoal/internal/client"
@@ -19,7 +18,7 @@ func (r *Registry) History(_ context.Context, k *api.Kind, key client.Key) (*api
 			if err != nil {
 				return nil, internal(err)
 			}
-			if v.Object, err = json.Marshal(e.Object); err != nil {
+			if v.Object, err = e.JSON(); err != nil {
 				return nil, internal(err)
 			}
 		}

@@ -91,8 +91,9 @@ func (r *Registry) advance(events []store.Event) error {
 	if len(events) == 0 {
 		return nil
 	}
-	parts, now := map[*feed][]step{}, r.serving.Load()
+	parts, now, unlocked := map[*feed][]step{}, r.serving.Load(), false
 	for _, ev := range events {
+		unlocked = unlocked || r.cfg.Transform.Unlocks(ev.Key)
 		path, rest := splitKey(ev.Key)
 		var first *Entry
 		for _, f := range now.byPath[path] {
@@ -116,7 +117,25 @@ func (r *Registry) advance(events []store.Event) error {
 	for f, steps := range parts {
 		f.advance(steps)
 	}
+	if unlocked {
+		if err := r.unlock(last); err != nil {
+			return err
+		}
+	}
 	r.applied.set(last)
+	return nil
+}
+
+// unlock reads those feeds anew which have objects that this peer had no key to.
+func (r *Registry) unlock(rev store.Rev) error {
+	for _, f := range r.serving.Load().feeds {
+		if !f.locked() {
+			continue
+		}
+		if err := r.load(f, rev); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -126,7 +145,7 @@ func (r *Registry) decodeFor(k *api.Kind, ev store.Event, first *Entry) (*Entry,
 		return r.decodeEntry(k, ev.Key, ev.Value, ev.Rev)
 	}
 	e := newEntry(k, first.Key, k.FromStored(first.Object), ev.Rev)
-	e.size = first.size
+	e.size, e.locked = first.size, first.locked
 	return e, nil
 }
 

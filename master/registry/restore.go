@@ -117,7 +117,7 @@ func (r *Registry) Restore(ctx context.Context, from *store.Store, namespace str
 	if namespace != "" && len(want) == 0 {
 		return api.Restored{}, badRequest("the backup has no namespace %q", namespace)
 	}
-	plan, err := planRestore(r.cfg.Log.Store(), want, namespace)
+	plan, err := r.planRestore(want, namespace)
 	if err != nil || dryRun || len(plan.Taken) > 0 {
 		return plan.Restored, err
 	}
@@ -148,8 +148,8 @@ const (
 )
 
 // planRestore compares what is there with what is wanted.
-func planRestore(now *store.Store, want map[store.Key][]byte, namespace string) (*restorePlan, error) {
-	page, err := now.List("", "", 0, 0)
+func (r *Registry) planRestore(want map[store.Key][]byte, namespace string) (*restorePlan, error) {
+	page, err := r.cfg.Log.Store().List("", "", 0, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -173,8 +173,12 @@ func planRestore(now *store.Store, want map[store.Key][]byte, namespace string) 
 	for _, key := range slices.Sorted(maps.Keys(want)) {
 		kv, there := has[key]
 		value := want[key]
+		is, _, err := r.cfg.Transform.Open(key, kv.Value)
+		if err != nil {
+			return nil, internal(err)
+		}
 		switch {
-		case there && (bytes.Equal(kv.Value, value) || within(key, derived) || isPod(key)): // a pod that is there has containers
+		case there && (bytes.Equal(is, value) || within(key, derived) || isPod(key)): // a pod that is there has containers
 			p.Same++
 			continue
 		case there && strings.HasPrefix(string(key), "/allocations/"):
@@ -185,6 +189,9 @@ func planRestore(now *store.Store, want map[store.Key][]byte, namespace string) 
 			p.Replaced++
 		default:
 			p.Created++
+		}
+		if value, err = r.sealed(key, value); err != nil {
+			return nil, err
 		}
 		p.add(store.Op{Key: key, Value: value}, kv.Mod)
 	}

@@ -203,7 +203,7 @@ func (r *Registry) tryUpdate(ctx context.Context, u updating, skey store.Key, ol
 		e, again, err := r.remove(ctx, u.kind, u.key, old, obj)
 		return e, again, err
 	}
-	value, err := r.sealed(u.kind, skey, plain)
+	value, err := r.sealed(skey, plain)
 	if err != nil {
 		return nil, false, err
 	}
