@@ -39,7 +39,7 @@ func TestAudit(t *testing.T) {
 		"--since 1ns":                  {"!eve"},
 		"--verify":                     {"whole: records 1 to 5 in 1 files", "head: ", "!jane"},
 		"--denied -o json":             {`"decision":"forbid"`, "!jane"},
-		"--user jane --last 2 -o json": {`"subresource":"exec"`, "!201"},
+		"--user jane --last 2 -o json": {`"subresource":"exec"`, `!"code":201`},
 	} {
 		out, stderr, code := cli(t, "", append([]string{"--data-dir", dir, "audit"}, strings.Fields(args)...)...)
 		if code != 0 || stderr != "" {

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -64,6 +65,9 @@ func (p *Peer) admitOnce(ctx context.Context, req joinRequest) (joinAnswer, erro
 	pub, err := publicBytes(csr.PublicKey)
 	if err != nil {
 		return joinAnswer{}, failf(http.StatusBadRequest, "csr: %v", err)
+	}
+	if hash, err := pki.HashKey(csr.PublicKey.(*ecdsa.PublicKey)); err != nil || p.isRefused(hash) {
+		return joinAnswer{}, failf(http.StatusForbidden, "%s was removed from this cluster, with the key that it has: empty its data directory and join again", req.Name)
 	}
 	txn, err := p.checkCredential(req)
 	if err != nil {

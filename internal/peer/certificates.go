@@ -23,6 +23,9 @@ type certRequest struct {
 	ca  *pki.CA
 }
 
+// signer decides about a peer's request for a certificate, and signs it.
+type signer func(ctx context.Context, asker string, c *certRequest) ([]byte, error)
+
 // certMessage carries PEM both ways: a request there, a chain back.
 type certMessage struct {
 	PEM []byte `json:"pem"`
@@ -37,7 +40,7 @@ func publicBytes(key any) ([]byte, error) {
 }
 
 // signFor answers a peer's request for a certificate. Peers ask the Master themselves: a request is never passed on.
-func (p *Peer) signFor(sign func(asker string, c *certRequest) ([]byte, error)) http.HandlerFunc {
+func (p *Peer) signFor(sign signer) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64<<10))
 		if err != nil {
@@ -49,7 +52,7 @@ func (p *Peer) signFor(sign func(asker string, c *certRequest) ([]byte, error)) 
 	}
 }
 
-func (p *Peer) sign(ctx context.Context, body []byte, asker string, sign func(string, *certRequest) ([]byte, error)) (certMessage, error) {
+func (p *Peer) sign(ctx context.Context, body []byte, asker string, sign signer) (certMessage, error) {
 	var m certMessage
 	if err := json.Unmarshal(body, &m); err != nil {
 		return m, failf(http.StatusBadRequest, "%v", err)
@@ -66,7 +69,7 @@ func (p *Peer) sign(ctx context.Context, body []byte, asker string, sign func(st
 	if err != nil {
 		return m, failf(http.StatusServiceUnavailable, "%v", err)
 	}
-	chain, err := sign(asker, &certRequest{req: req, ca: ca})
+	chain, err := sign(ctx, asker, &certRequest{req: req, ca: ca})
 	return certMessage{PEM: chain}, err
 }
 
@@ -86,21 +89,24 @@ func (p *Peer) waitCA(ctx context.Context) {
 }
 
 // signPeer renews the asking peer's certificate.
-func (p *Peer) signPeer(asker string, c *certRequest) ([]byte, error) {
+func (p *Peer) signPeer(_ context.Context, asker string, c *certRequest) ([]byte, error) {
 	return c.ca.IssuePeer(c.req, p.profile(asker), p.now())
 }
 
 // signAdmin gives a voter's operator an administrator's certificate. Voters hold the CA's key anyway; other peers'
 // operators use a kubeconfig.
-func (p *Peer) signAdmin(asker string, c *certRequest) ([]byte, error) {
+func (p *Peer) signAdmin(ctx context.Context, asker string, c *certRequest) ([]byte, error) {
 	if !p.isVoter(asker) {
 		return nil, failf(http.StatusForbidden, "%s is no voter", asker)
+	}
+	if err := p.noteAdmin(ctx, asker, c.req); err != nil {
+		return nil, failf(http.StatusServiceUnavailable, "%v", err)
 	}
 	return c.ca.IssueClient(c.req, pki.AdminUser, []string{pki.MastersGroup}, 0, p.now())
 }
 
 // ask has the Master sign a request, wherever it is.
-func (p *Peer) ask(ctx context.Context, path string, csr []byte, sign func(string, *certRequest) ([]byte, error)) ([]byte, error) {
+func (p *Peer) ask(ctx context.Context, path string, csr []byte, sign signer) ([]byte, error) {
 	body, err := json.Marshal(certMessage{PEM: csr})
 	if err != nil {
 		return nil, err

@@ -25,6 +25,7 @@ type memory struct {
 
 	Recovering bool   `json:"recovering,omitempty"` // a recovery has begun and not ended
 	Rejoin     bool   `json:"rejoin,omitempty"`     // gives up its copy of the state and asks to be let in again
+	Removed    bool   `json:"removed,omitempty"`    // the machine was taken out of the cluster
 	Superseded uint64 `json:"superseded,omitempty"` // the epoch in which the cluster goes on without this machine, if it knows
 }
 

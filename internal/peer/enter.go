@@ -73,6 +73,9 @@ func (p *Peer) resume(known memory) error {
 	if known.Superseded > known.Epoch && !known.Rejoin {
 		return superseded(fmt.Errorf("the cluster was recovered (epoch %d), without this machine (epoch %d)", known.Superseded, known.Epoch))
 	}
+	if known.Removed {
+		return p.removedFor(errRemoved)
+	}
 	if known.Recovering {
 		return fmt.Errorf("a recovery in %s was interrupted: run it again, with: shoal recover --yes", p.dir.path)
 	}

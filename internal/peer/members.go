@@ -66,6 +66,9 @@ func (p *Peer) members() []api.PeerStatus {
 		}
 	}
 	for _, m := range p.gossip.Members() {
+		if _, in := all[m.Name]; !in && p.wasRemoved(m.Name) {
+			continue
+		}
 		s := api.PeerStatus{
 			Name: m.Name, Address: m.Addr, API: "https://" + apiAddress(m), State: p.Liveness(m.Name), Since: m.Since,
 			Version: m.Meta[metaVersion], Zone: m.Meta[metaZone], Disk: m.Meta[metaDisk],

@@ -71,6 +71,7 @@ type mux struct {
 	inner  net.Listener
 	tls    *tls.Config
 	log    *slog.Logger
+	guests guests
 	memory *queue // connections from this process
 	http   *queue
 	stream *queue
@@ -131,13 +132,17 @@ func (m *mux) Run(ctx context.Context) error {
 
 // sort shakes hands and hands the connection on.
 func (m *mux) sort(ctx context.Context, raw net.Conn) {
-	conn := tls.Server(raw, m.tls)
+	guest := &guest{Conn: raw, of: &m.guests}
+	conn := tls.Server(guest, m.tls)
 	shake, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	if err := conn.HandshakeContext(shake); err != nil {
 		m.log.Debug("handshake", "from", raw.RemoteAddr(), "err", err)
 		_ = raw.Close()
 		return
+	}
+	if certs := conn.ConnectionState().PeerCertificates; len(certs) > 0 {
+		m.guests.add(guest, certs[0])
 	}
 	to := m.http
 	switch conn.ConnectionState().NegotiatedProtocol {

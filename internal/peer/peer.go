@@ -116,7 +116,7 @@ func (p *Peer) Run(ctx context.Context) (err error) {
 	if broken := ignoreCancel(paths.Wait()); broken != nil {
 		return broken
 	}
-	return p.noteEpoch(err)
+	return p.noteRemoval(p.noteEpoch(err))
 }
 
 // act runs gossip and the log on core, and the roles above them on ctx. When ctx ends, the roles end, then leadership is
@@ -131,6 +131,7 @@ func (p *Peer) act(ctx, core context.Context, paths *errgroup.Group) error {
 	roles.Go(func() error { return p.renewals(ctx) })
 	roles.Go(func() error { return p.announce(ctx) })
 	roles.Go(func() error { return p.leftBehind(ctx) })
+	roles.Go(func() error { return p.heedRemovals(ctx) })
 	roles.Go(func() error { return p.backups(ctx) })
 	roles.Go(func() error { return p.tellDisk(ctx) })
 	roles.Go(func() error { return whenCalm(ctx, p.raft.Store(), new(heap).free) })

@@ -17,6 +17,10 @@ const (
 	sealPrefix  store.Key = "/shoal/ca/"
 	tokenPrefix store.Key = "/shoal/tokens/"
 	vaultPrefix store.Key = "/shoal/vault/"
+	// adminPrefix is followed by a peer's name and the hash of the key of an administrator's certificate that it was given.
+	adminPrefix store.Key = "/shoal/admins/"
+	// removedPrefix is followed by the hash of the key of a machine that was removed.
+	removedPrefix store.Key = "/shoal/removed/"
 )
 
 // caPurpose is what the CA's key is sealed for.
@@ -37,6 +41,19 @@ func (r peerRecord) publicKey() (*ecdsa.PublicKey, error) {
 		return nil, fmt.Errorf("public key of peer %s: %w", r.Name, err)
 	}
 	return k, nil
+}
+
+// removedRecord is a machine that was taken out of the cluster: its key is refused for ever.
+type removedRecord struct {
+	Name string    `json:"name"`
+	Key  string    `json:"key"` // pki.Hash of it
+	When time.Time `json:"when"`
+}
+
+// adminRecord is an administrator's certificate that a machine has.
+type adminRecord struct {
+	Key   string    `json:"key"` // pki.Hash of it
+	Until time.Time `json:"until"`
 }
 
 // tokenRecord is a join token. The secret itself is not stored.

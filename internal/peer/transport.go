@@ -98,22 +98,27 @@ func (c *keptConn) Close() error {
 func (t *transport) cutAway(ctx context.Context, changed func() <-chan struct{}, away func(name string) bool) error {
 	for {
 		wake := changed()
-		t.mu.Lock()
-		var due []*cut
-		for name, cuts := range t.cuts {
-			if away(name) {
-				due = slices.AppendSeq(due, maps.Keys(cuts))
-			}
-		}
-		t.mu.Unlock()
-		for _, c := range due {
-			c.do()
-		}
+		t.cut(away)
 		select {
 		case <-wake:
 		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+// cut ends what waits for such peers, and the connections to them.
+func (t *transport) cut(such func(name string) bool) {
+	t.mu.Lock()
+	var due []*cut
+	for name, cuts := range t.cuts {
+		if such(name) {
+			due = slices.AppendSeq(due, maps.Keys(cuts))
+		}
+	}
+	t.mu.Unlock()
+	for _, c := range due {
+		c.do()
 	}
 }
 

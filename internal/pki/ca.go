@@ -107,6 +107,16 @@ func (ca *CA) Hash() string { return Hash(ca.cert) }
 // ClusterID is the cluster that the CA belongs to.
 func (ca *CA) ClusterID() string { return ClusterID(ca.cert) }
 
+// HashKey is Hash of a certificate for that key.
+func HashKey(key *ecdsa.PublicKey) (string, error) {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:]), nil
+}
+
 // Hash is the SHA-256 of a certificate's public key (SPKI), in hexadecimal.
 func Hash(cert *x509.Certificate) string {
 	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)

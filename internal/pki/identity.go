@@ -30,6 +30,7 @@ type Identity struct {
 	pool    *x509.CertPool
 	current atomic.Pointer[tls.Certificate]
 	now     func() time.Time // by which others' certificates are judged
+	refused atomic.Pointer[map[string]bool]
 
 	mu      sync.Mutex
 	changed chan struct{}

@@ -21,6 +21,9 @@ func ServerTLS(id *Identity, protocols []string, peerOnly ...string) *tls.Config
 		ClientCAs:      id.pool,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return id.current.Load(), nil },
 		VerifyConnection: func(s tls.ConnectionState) error {
+			if err := id.checkRemoved(s.PeerCertificates); err != nil {
+				return err
+			}
 			if !slices.Contains(peerOnly, s.NegotiatedProtocol) {
 				return nil
 			}
@@ -46,6 +49,9 @@ func PeerTLS(id *Identity, name string, protocols ...string) *tls.Config {
 		InsecureSkipVerify: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
 			if err := verifyPeer(s, id.pool, name, id.now()); err != nil {
+				return err
+			}
+			if err := id.checkRemoved(s.PeerCertificates); err != nil {
 				return err
 			}
 			return id.sameEpoch(s.PeerCertificates[0])
