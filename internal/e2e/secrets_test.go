@@ -89,6 +89,8 @@ func TestSecretsAreSealed(t *testing.T) {
 	})
 	nowhereOnDisk(t, c)
 
+	bootstrapper(t, c)
+
 	w := startWriting(t, secrets(c.api), "meanwhile")
 	for range 3 {
 		out := shoal(t, "--peer", voteless, "rotate", "secrets")
@@ -141,6 +143,22 @@ func TestSecretsAreSealed(t *testing.T) {
 		return nil
 	})
 	nowhereOnDisk(t, c)
+}
+
+// bootstrapper shows Kubernetes' bootstrap token to every peer.
+func bootstrapper(t *testing.T, c *cluster) {
+	t.Helper()
+	apply(t, `{apiVersion: v1, kind: Secret, metadata: {name: bootstrap-token-abcdef, namespace: kube-system}, type: bootstrap.kubernetes.io/token,
+  stringData: {token-id: abcdef, token-secret: 0123456789abcdef, usage-bootstrap-authentication: "true"}}`)
+	for _, peer := range c.names {
+		for token, want := range map[string]string{"abcdef.0123456789abcdef": `User "system:bootstrap:abcdef" cannot list`, "abcdef.0123456789abcdee": "logged in"} {
+			_, err := tryRun(t.Context(), filepath.Join(repo(), "build/tools/kubectl-current"), "--kubeconfig", lab.Kubeconfig(), "--context", peer,
+				"--token", token, "get", "pods")
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("token %s at %s: %v", token, peer, err)
+			}
+		}
+	}
 }
 
 // secrets writes one after the other.
