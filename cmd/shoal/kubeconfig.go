@@ -8,10 +8,15 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-type kubeconfigCmd struct{}
+type kubeconfigCmd struct {
+	User string `placeholder:"NAME" help:"For that user instead, with a new token: what shoal user create does, which has more to say about the token."`
+}
 
-// Run prints a kubeconfig with the credentials that this command itself uses, and a context for every peer.
+// Run prints a kubeconfig with the credentials that this command itself uses, or with a new token of a user, and a context for every peer.
 func (c kubeconfigCmd) Run(ctx context.Context, g *Globals, std streams) error {
+	if c.User != "" {
+		return userCreateCmd{Name: c.User, TTL: userTokenLife}.Run(ctx, g, std)
+	}
 	conn, err := g.connect()
 	if err != nil {
 		return err
@@ -24,7 +29,7 @@ func (c kubeconfigCmd) Run(ctx context.Context, g *Globals, std streams) error {
 	if err != nil {
 		return err
 	}
-	return conn.printKubeconfig(ctx, std, "admin", "", &clientcmdapi.AuthInfo{ClientCertificateData: cert, ClientKeyData: key, Token: conn.rest.BearerToken})
+	return conn.printKubeconfig(ctx, std, "admin", g.Namespace, &clientcmdapi.AuthInfo{ClientCertificateData: cert, ClientKeyData: key, Token: conn.rest.BearerToken})
 }
 
 // printKubeconfig prints a kubeconfig for a user, with a context for every peer.

@@ -26,6 +26,9 @@ type userCmd struct {
 	Revoke userRevokeCmd `cmd:"" help:"Make all tokens of a user useless, or one."`
 }
 
+// userTokenLife is how long a user's token is good for when nobody says: 90 days.
+const userTokenLife = 90 * 24 * time.Hour
+
 type userCreateCmd struct {
 	Name   string        `arg:"" help:"The user's name, as in bindings: shoal tenant create TEAM --user NAME."`
 	Groups []string      `name:"group" placeholder:"NAME" help:"A group that the user is in. May be repeated."`

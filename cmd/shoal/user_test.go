@@ -73,6 +73,13 @@ func TestUsers(t *testing.T) {
 	if !ok || err != nil || u.User != "jane" || strings.Join(u.Groups, ",") != "crew,deck" || !u.Matches(secret) || time.Until(u.Expires) < 89*24*time.Hour {
 		t.Errorf("%+v, %v", u, err)
 	}
+	out, stderr, code = run("-n team kubeconfig --user joe")
+	if cfg, err := clientcmd.Load([]byte(out)); code != 0 || err != nil || cfg.Contexts["peer-1"].Namespace != "team" || cfg.AuthInfos["joe"] == nil || cfg.AuthInfos["joe"].Token == "" {
+		t.Errorf("kubeconfig --user: code %d, %v\n%s%s", code, err, out, stderr)
+	}
+	if _, stderr, code := run("user revoke joe"); code != 0 {
+		t.Error(stderr)
+	}
 	if _, stderr, code := run("user create jane --ttl 0"); code != 0 {
 		t.Fatal(stderr)
 	}
