@@ -224,7 +224,7 @@ func (c *conn) securityFacts(ctx context.Context) (f *facts, err error) {
 		},
 		func() error { return c.json(ctx, request{method: "GET", path: "/shoal/v1/tokens"}, &f.tokens) },
 		func() error {
-			return c.json(ctx, request{method: "GET", path: "/shoal/v1/rotation/secrets"}, &f.sealing)
+			return c.json(ctx, request{method: "GET", path: "/shoal/v1/rotations/secrets"}, &f.sealing)
 		},
 		func() error {
 			return c.json(ctx, request{method: "GET", path: "/shoal/v1/who-can", query: url.Values{"verb": {"list"}, "resource": {"secrets"}}}, &f.secrets)

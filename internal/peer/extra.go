@@ -42,10 +42,10 @@ func (p *Peer) extra() http.Handler {
 	m.HandleFunc("GET /shoal/v1/history", p.serveHistory)
 	m.HandleFunc("GET /shoal/v1/who-can", p.serveWhoCan)
 	m.Handle("GET /shoal/v1/backup", p.admins(http.HandlerFunc(p.serveBackup)))
-	m.Handle("GET /shoal/v1/rotation/secrets", p.admins(p.onTheMaster(func(w http.ResponseWriter, _ *http.Request) {
+	m.Handle("GET /shoal/v1/rotations/secrets", p.admins(p.onTheMaster(func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, p.sealingStatus(), nil)
 	})))
-	m.Handle("POST /shoal/v1/rotation/secrets", p.admins(p.onTheMaster(func(w http.ResponseWriter, r *http.Request) {
+	m.Handle("POST /shoal/v1/rotations/secrets", p.admins(p.onTheMaster(func(w http.ResponseWriter, r *http.Request) {
 		out, err := p.rotateRing(r.Context())
 		answer(w, out, err)
 	})))

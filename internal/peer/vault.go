@@ -30,7 +30,7 @@ var errLocked = errors.New("this peer has no key of Secrets: only voters have")
 // type. The tokens of users are hashes, which every peer checks tokens against: they stay as they are.
 //
 // The ring of keys is in the store, too, once for each voter, sealed to it. A cluster from before there was one goes on without until an
-// administrator wants it (rotation.go), because the version before cannot read what is sealed.
+// administrator wants it (rotate_secrets.go), because the version before cannot read what is sealed.
 type vault struct {
 	log     log
 	id      *pki.Identity

@@ -29,7 +29,7 @@ func (c rotateSecretsCmd) Run(ctx context.Context, g *Globals, std streams) erro
 		method = "GET"
 	}
 	var s api.Sealing
-	if err := conn.json(ctx, request{method: method, path: "/shoal/v1/rotation/secrets"}, &s); err != nil {
+	if err := conn.json(ctx, request{method: method, path: "/shoal/v1/rotations/secrets"}, &s); err != nil {
 		return err
 	}
 	if c.Output == "json" {
