@@ -247,10 +247,7 @@ func TestWrongKeyIsNamedAndRightKeyJoins(t *testing.T) {
 		if err := b.JoinError(); !errors.Is(err, gossip.ErrWrongKey) {
 			t.Errorf("join error %v", err)
 		}
-		if err := b.InstallKey(key); err != nil {
-			t.Fatal(err)
-		}
-		if err := b.UseKey(key); err != nil {
+		if err := b.SetKeys(append([][]byte{key}, b.Keys()...)); err != nil {
 			t.Fatal(err)
 		}
 		c.waitAll(states(gossip.Alive, "a", "b"), 10*time.Second)
@@ -271,16 +268,17 @@ func TestKeyRotationLosesNobody(t *testing.T) {
 		c.waitAll(all, 5*time.Second)
 		seen := c.history("a", "c")
 		next := []byte(strings.Repeat("n", 32))
-		for _, step := range []func(p *peer) error{
-			func(p *peer) error { return p.InstallKey(next) },
-			func(p *peer) error { return p.UseKey(next) },
-			func(p *peer) error { return p.RemoveKey(key) },
-		} {
+		for _, keys := range [][][]byte{{key, next}, {next, key}, {next}} {
 			for _, p := range c.peers {
-				if err := step(p); err != nil {
+				if err := p.SetKeys(keys); err != nil {
 					t.Fatal(err)
 				}
 				c.pass(3 * time.Second)
+			}
+		}
+		for name, p := range c.peers {
+			if diff := cmp.Diff([][]byte{next}, p.Keys()); diff != "" {
+				t.Errorf("%s: %s", name, diff)
 			}
 		}
 		if diff := cmp.Diff([]gossip.State{gossip.Alive}, seen()); diff != "" {

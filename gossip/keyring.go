@@ -1,8 +1,12 @@
 package gossip
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 var errNoKeys = errors.New("gossip runs without encryption")
@@ -19,26 +23,40 @@ func (g *Gossip) Keys() [][]byte {
 	return keys
 }
 
-// InstallKey makes a key good for decrypting. A rotation installs on all peers, then uses on all, then removes the old.
-func (g *Gossip) InstallKey(key []byte) error {
-	return g.change("install", func() error { return g.keyring.AddKey(key) })
-}
-
-// UseKey makes an installed key the one that encrypts.
-func (g *Gossip) UseKey(key []byte) error {
-	return g.change("use", func() error { return g.keyring.UseKey(key) })
-}
-
-// RemoveKey forgets a key that is not in use.
-func (g *Gossip) RemoveKey(key []byte) error {
-	return g.change("remove", func() error { return g.keyring.RemoveKey(key) })
-}
-
-func (g *Gossip) change(what string, do func() error) error {
-	if g.keyring == nil {
+// SetKeys makes these the keys, the one that encrypts first: what is new is installed before it is used, and what is left out is forgotten
+// after. On an error some of it may have been done; it can be called again. A rotation has all peers decrypt by the new key, then all encrypt
+// with it, and then forget the old.
+func (g *Gossip) SetKeys(keys [][]byte) error {
+	if g.keyring == nil || len(keys) == 0 {
 		return errNoKeys
 	}
-	if err := do(); err != nil {
+	for _, k := range keys {
+		if err := g.change("install", g.keyring.AddKey, k); err != nil {
+			return err
+		}
+	}
+	if err := g.change("use", g.keyring.UseKey, keys[0]); err != nil {
+		return err
+	}
+	for _, k := range g.Keys() {
+		if slices.ContainsFunc(keys, func(kept []byte) bool { return bytes.Equal(kept, k) }) {
+			continue
+		}
+		if err := g.change("remove", g.keyring.RemoveKey, k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Fingerprint names a key without telling anything of it.
+func Fingerprint(key []byte) string {
+	sum := sha256.Sum256(append([]byte("shoal gossip key "), key...))
+	return hex.EncodeToString(sum[:6])
+}
+
+func (g *Gossip) change(what string, do func([]byte) error, key []byte) error {
+	if err := do(key); err != nil {
 		return fmt.Errorf("%s a gossip key: %w", what, err)
 	}
 	return nil

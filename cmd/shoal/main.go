@@ -29,10 +29,10 @@ type grammar struct {
 	Peers      peersCmd      `cmd:"" group:"cluster" help:"List the cluster's peers, their roles and their health."`
 	Status     statusCmd     `cmd:"" group:"cluster" help:"Say how the cluster is."`
 	Token      tokenCmd      `cmd:"" group:"cluster" help:"Make, list and revoke join tokens."`
+	Rotate     rotateCmd     `cmd:"" group:"cluster" help:"Replace the cluster's keys while it runs, and show how far that is."`
 	Tenant     tenantCmd     `cmd:"" group:"cluster" help:"Make tenants, each with a namespace and its share of the cluster, and show what they use."`
 	User       userCmd       `cmd:"" group:"cluster" help:"Give users tokens, list and revoke them."`
 	Remove     removeCmd     `cmd:"" group:"cluster" help:"Take a machine out of the cluster for good: its certificate is refused at once."`
-	Rotate     rotateCmd     `cmd:"" group:"cluster" help:"Replace the cluster's keys by new ones, while it runs."`
 	Audit      auditCmd      `cmd:"" group:"cluster" help:"Show what this machine's peer was asked for, and whether its record is whole."`
 	WhoCan     whoCanCmd     `cmd:"" group:"cluster" help:"List who may do something, and by which binding."`
 	Kubeconfig kubeconfigCmd `cmd:"" group:"cluster" help:"Print a kubeconfig that names every peer."`

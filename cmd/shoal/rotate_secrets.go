@@ -10,10 +10,6 @@ import (
 	"shoal/internal/api"
 )
 
-type rotateCmd struct {
-	Secrets rotateSecretsCmd `cmd:"" help:"Seal all Secrets with a new key, also those of a cluster that kept them in clear."`
-}
-
 type rotateSecretsCmd struct {
 	Status bool   `help:"Change nothing: only say how Secrets are kept."`
 	Output string `short:"o" enum:"text,json" default:"text" help:"text or json."`

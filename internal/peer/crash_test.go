@@ -2,6 +2,7 @@ package peer
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"shoal/consensus"
 	"shoal/internal/config"
 	"shoal/internal/crash"
 	"shoal/internal/pki"
@@ -79,6 +81,51 @@ func TestACrashLeavesNoHalfPeer(t *testing.T) {
 		}
 		if beside, err := os.ReadFile(p.dir.join("pki", "ca.crt")); err != nil || !bytes.Equal(beside, id.CAPEM()) {
 			t.Errorf("the CA's certificate beside it: %v", err)
+		}
+	})
+}
+
+// TestACrashKeepsGossipsKeys kills a machine at every change of a file while the key is rotated: what it has said it holds, it holds.
+func TestACrashKeepsGossipsKeys(t *testing.T) {
+	old, fresh := bytes.Repeat([]byte("o"), 32), bytes.Repeat([]byte("n"), 32)
+	stages := [][][]byte{{old}, {old, fresh}, {fresh, old}, {fresh}}
+	crash.Each(t, 1, func(dir string, ack func(string)) error {
+		d, err := openDataDir(dir)
+		if err != nil {
+			return err
+		}
+		c := config.Default()
+		c.Name = "here"
+		p := New(Config{Config: c, Log: slog.New(slog.DiscardHandler)})
+		p.dir, p.memory, p.advertise = d, memory{Name: "here", Keys: stages[0]}, net.IPv4(127, 0, 0, 1)
+		if err := errors.Join(d.write(p.memory), p.wireGossip()); err != nil {
+			return err
+		}
+		p.raft = consensus.New(consensus.Config{ID: "here", Dir: d.join("raft")})
+		for _, keys := range stages {
+			if err := p.setKeys(keys); err != nil {
+				return err
+			}
+			ack(p.meta("", p.gossip.Keys())[metaKeys])
+		}
+		return nil
+	}, func(t *testing.T, dir string, acked []string) {
+		d, err := openDataDir(dir)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer d.Close()
+		m, in, err := d.read()
+		if err != nil || !in && len(acked) > 0 {
+			t.Errorf("what it remembers: %v %v", in, err)
+		}
+		if len(acked) == 0 {
+			return
+		}
+		last := slices.IndexFunc(stages, func(keys [][]byte) bool { return fingerprints(keys) == acked[len(acked)-1] })
+		if now := fingerprints(m.Keys); now != fingerprints(stages[last]) && now != fingerprints(stages[min(last+1, len(stages)-1)]) {
+			t.Errorf("it said it held %v and holds %s", acked, now)
 		}
 	})
 }

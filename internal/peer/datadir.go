@@ -113,5 +113,18 @@ func (d *dataDir) write(m memory) error {
 	return pki.WriteFile(d.join("peer.json"), b, 0o600)
 }
 
+// keep changes what the peer remembers, on the disk first. While a peer runs, nothing else may.
+func (p *Peer) keep(change func(*memory)) error {
+	p.keeping.Lock()
+	defer p.keeping.Unlock()
+	next := p.memory
+	change(&next)
+	if err := p.dir.write(next); err != nil {
+		return err
+	}
+	change(&p.memory) // and nothing else of it: others read it
+	return nil
+}
+
 // label keeps clusters, and what a recovery left behind, out of each other's gossip.
 func (m memory) label() string { return fmt.Sprintf("shoal/%s/%d", m.ClusterID, m.Epoch) }

@@ -36,6 +36,8 @@ func (p *Peer) extra() http.Handler {
 	m.Handle("DELETE /shoal/v1/tokens/{id}", p.admins(p.onTheMaster(func(w http.ResponseWriter, r *http.Request) {
 		answer(w, struct{}{}, p.revokeToken(r.Context(), r.PathValue("id")))
 	})))
+	m.Handle("GET /shoal/v1/rotations/{what}", p.admins(p.onTheMaster(p.serveRotation)))
+	m.Handle("POST /shoal/v1/rotations/{what}", p.admins(p.onTheMaster(p.beginRotation)))
 	m.Handle("GET /shoal/v1/peers/{name}/images", p.admins(p.onThatPeer(p.withRuntime(p.listImages))))
 	m.Handle("POST /shoal/v1/peers/{name}/images", p.admins(p.onThatPeer(p.withRuntime(p.importImage))))
 	m.Handle("POST /shoal/v1/peers/{name}/images/pull", p.admins(p.onThatPeer(p.withRuntime(p.pullImage))))

@@ -33,6 +33,7 @@ func (p *Peer) lead(ctx context.Context, term uint64) error {
 	g, ctx := errgroup.WithContext(registry.InTerm(ctx, term))
 	g.Go(func() error { return p.master.Lead(ctx, term) })
 	g.Go(func() error { return p.tend(ctx) })
+	g.Go(func() error { return p.driveGossipRotation(ctx) })
 	return g.Wait()
 }
 

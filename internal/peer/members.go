@@ -25,6 +25,7 @@ const (
 	metaVersion = "version"
 	metaZone    = "zone"
 	metaDisk    = "disk" // how long a write takes, when that is too long for a voter, or why there are none
+	metaKeys    = "keys" // fingerprints of gossip's keys that it holds, the one that it encrypts with first
 )
 
 // liveness lets the roles ask what gossip believes, in the API's words.
@@ -135,12 +136,19 @@ func (p *Peer) health() map[consensus.PeerID]consensus.Health {
 }
 
 // meta is what this peer says of itself by gossip.
-func (p *Peer) meta(disk string) map[string]string {
-	meta := map[string]string{metaAPI: portOf(p.address()), metaVersion: p.version, metaZone: p.cfg.Zone}
+func (p *Peer) meta(disk string, keys [][]byte) map[string]string {
+	meta := map[string]string{metaAPI: portOf(p.address()), metaVersion: p.version, metaZone: p.cfg.Zone, metaKeys: fingerprints(keys)}
 	if disk != "" {
 		meta[metaDisk] = disk
 	}
 	return meta
+}
+
+// tell says by gossip what there is to say now.
+func (p *Peer) tell() error {
+	p.telling.Lock()
+	defer p.telling.Unlock()
+	return p.gossip.UpdateMeta(p.meta(p.disk(), p.gossip.Keys()))
 }
 
 // disk says in a few words what is wrong with this peer's disk, or nothing.
@@ -165,7 +173,7 @@ func (p *Peer) tellDisk(ctx context.Context) error {
 		changed := p.raft.Changed()
 		if d := p.disk(); d != told {
 			p.log.Warn("the disk under the log", "trouble", d)
-			if err := p.gossip.UpdateMeta(p.meta(d)); err != nil {
+			if err := p.tell(); err != nil {
 				return err
 			}
 			told = d

@@ -44,10 +44,12 @@ type Peer struct {
 
 	dir       *dataDir
 	advertise net.IP
+	keeping   sync.Mutex // one at a time changes memory
 	memory    memory
 	id        *pki.Identity
 
 	admin     sync.Mutex // one at a time gets the administrator's certificate
+	telling   sync.Mutex // one at a time says by gossip what there is to say
 	wired     func()     // called once the peer shows its certificate
 	front     *front
 	mux       *mux
@@ -129,6 +131,7 @@ func (p *Peer) act(ctx, core context.Context, paths *errgroup.Group) error {
 	roles, ctx := errgroup.WithContext(ctx)
 	roles.Go(func() error { return p.machine.run(ctx) })
 	roles.Go(func() error { return p.renewals(ctx) })
+	roles.Go(func() error { return p.keepKeyring(ctx) })
 	roles.Go(func() error { return p.announce(ctx) })
 	roles.Go(func() error { return p.leftBehind(ctx) })
 	roles.Go(func() error { return p.heedRemovals(ctx) })

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"shoal/consensus"
@@ -171,31 +172,29 @@ func (p *Peer) heedRemovals(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
-	s := p.raft.Store()
-	for {
-		rev := s.Rev()
-		refused := map[string]bool{}
-		for _, r := range p.removals() {
-			refused[r.Key] = true
-		}
-		p.id.Refuse(refused)
-		if p.id.Refused(p.id.Certificate().Leaf) {
-			return errRemoved
-		}
-		if len(refused) > 0 {
+	g, ctx := errgroup.WithContext(ctx)
+	wrote := make(chan struct{}, 1)
+	g.Go(func() error { return tellWrites(ctx, p.raft.Store(), removedPrefix, wrote) })
+	g.Go(func() error {
+		for {
+			select {
+			case <-wrote:
+			case <-ctx.Done():
+				return nil
+			}
+			refused := map[string]bool{}
+			for _, r := range p.removals() {
+				refused[r.Key] = true
+			}
+			p.id.Refuse(refused)
+			if p.id.Refused(p.id.Certificate().Leaf) {
+				return errRemoved
+			}
 			p.mux.guests.close(p.id.Refused)
 			p.transport.cut(p.wasRemoved)
 		}
-		w := s.Watch(removedPrefix, rev)
-		_, err := w.Next(ctx)
-		w.Close()
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil && !errors.Is(err, store.ErrCompacted) {
-			return err
-		}
-	}
+	})
+	return g.Wait()
 }
 
 // noteRemoval remembers that this machine was removed, if that is why the peer has ended, and says what to do.
@@ -203,6 +202,5 @@ func (p *Peer) noteRemoval(err error) error {
 	if !errors.Is(err, errRemoved) {
 		return err
 	}
-	p.memory.Removed = true
-	return errors.Join(p.removedFor(err), p.dir.write(p.memory))
+	return errors.Join(p.removedFor(err), p.keep(func(m *memory) { m.Removed = true }))
 }

@@ -111,6 +111,7 @@ func (p *Peer) routes() http.Handler {
 	m.Handle("POST /peer/certificate", p.peerOnly(p.signFor(p.signPeer)))
 	m.Handle("POST /peer/admin", p.peerOnly(p.signFor(p.signAdmin)))
 	m.Handle("POST "+bootstrapTokenPath, p.peerOnly(p.serveBootstrapToken))
+	m.Handle("POST "+keyringPath, p.peerOnly(p.serveKeyring))
 	m.Handle("POST /peer/consensus/{method}", p.peerOnly(p.serveConsensus))
 	m.Handle("/peer/pods/", p.peerOnly(p.machine.node.Server().ServeHTTP))
 	m.Handle(images.Path, p.peerOnly(p.serveImages()))

@@ -64,13 +64,12 @@ func (p *Peer) wireGossip() (err error) {
 	p.gossip, err = gossip.New(gossip.Config{
 		Name: p.cfg.Name, BindAddr: p.cfg.API.Address, AdvertiseAddr: p.advertise.String(), Port: p.cfg.Gossip.Port,
 		Label: p.memory.label(), Keys: p.memory.Keys,
-		Meta: p.meta(""),
+		Meta: p.meta("", p.memory.Keys),
 		Seeds: gossip.Seeds{
 			Join:  func() []string { return hosts(p.cfg.Join) },
 			Known: p.memory.Peers,
 			Remember: func(known map[string]string) {
-				p.memory.Peers = known
-				if err := p.dir.write(p.memory); err != nil {
+				if err := p.keep(func(m *memory) { m.Peers = known }); err != nil {
 					p.log.Warn("cannot remember the peers' addresses", "err", err)
 				}
 			},
