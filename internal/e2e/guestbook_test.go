@@ -11,10 +11,11 @@ import (
 	"time"
 )
 
-// TestGuestbookOutlivesTheMaster runs the three-tier example, kills the Master's machine, and asks for the page all along.
+// TestGuestbookOutlivesTheMaster runs the three-tier example under Pod Security's strictest standard, kills the Master's machine, and asks for the page all along.
 func TestGuestbookOutlivesTheMaster(t *testing.T) {
 	c := startLab(t, 3)
 	shoal(t, "image", "import", filepath.Join(repo(), "build/images/redis.tar"), filepath.Join(repo(), "build/images/guestbook.tar"))
+	shoal(t, "label", "ns", "default", "pod-security.kubernetes.io/enforce=restricted")
 	shoal(t, "apply", "-f", filepath.Join(repo(), "examples/guestbook/guestbook.yaml"))
 	for app, n := range map[string]int{"guestbook": 3, "redis": 3} {
 		running(t, c.api, app, n, 60*time.Second)
