@@ -34,7 +34,7 @@ var errLocked = errors.New("this peer has no key of Secrets: only voters have")
 type vault struct {
 	log     log
 	id      *pki.Identity
-	name    string
+	own     store.Key // of this peer's copy of the ring
 	founder *pki.Ring // of a cluster that this peer has founded and whose ring may not be in the store yet; nil otherwise
 
 	mu   sync.Mutex
@@ -44,8 +44,7 @@ type vault struct {
 
 // keys returns the cluster's ring as this peer's replica has it; nil when this peer has no copy.
 func (v *vault) keys() (*pki.Ring, error) {
-	key := vaultPrefix + store.Key(v.name)
-	kv, ok, err := v.log.Store().Get(key, 0)
+	kv, ok, err := v.log.Store().Get(v.own, 0)
 	if err != nil || !ok {
 		return v.founder, err
 	}
@@ -119,7 +118,7 @@ func (v *vault) Open(key store.Key, value []byte) ([]byte, bool, error) {
 }
 
 // Unlocks implements registry.Transformer.
-func (v *vault) Unlocks(key store.Key) bool { return key == vaultPrefix+store.Key(v.name) }
+func (v *vault) Unlocks(key store.Key) bool { return key == v.own }
 
 // sealSecret returns a stored Secret with its data and annotations sealed.
 func sealSecret(ring *pki.Ring, key store.Key, value []byte) ([]byte, error) {

@@ -108,7 +108,7 @@ func TestHashesOfUsersTokensStayReadable(t *testing.T) {
 func TestAVaultFollowsTheStore(t *testing.T) {
 	id := testIdentity(t, "one")
 	l := memoryLog{store.New()}
-	v := &vault{log: l, id: id, name: "one"}
+	v := &vault{log: l, id: id, own: vaultPrefix + "one"}
 	_, value := secretOf(t)
 	if got, err := v.Seal(place, value); err != nil || !bytes.Equal(got, value) || v.Locked() {
 		t.Fatalf("without a ring: %v, locked %v", err, v.Locked())
@@ -132,7 +132,7 @@ func TestAVaultFollowsTheStore(t *testing.T) {
 	if _, err := v.Seal(place, value); err == nil || !v.Locked() {
 		t.Errorf("without a copy: %v, locked %v", err, v.Locked())
 	}
-	founder := &vault{log: l, id: id, name: "one", founder: first}
+	founder := &vault{log: l, id: id, own: vaultPrefix + "one", founder: first}
 	if _, err := founder.Seal(place, value); err != nil || founder.Locked() {
 		t.Errorf("the founder: %v", err)
 	}

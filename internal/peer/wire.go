@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"shoal/consensus"
+	"shoal/consensus/store"
 	"shoal/gossip"
 	"shoal/internal/api"
 	"shoal/internal/client"
@@ -107,7 +108,7 @@ func (p *Peer) wireAPI() error {
 	if err != nil {
 		return err
 	}
-	p.vault = &vault{log: p.raft, id: p.id, name: p.memory.Name, founder: founder}
+	p.vault = &vault{log: p.raft, id: p.id, own: vaultPrefix + store.Key(p.memory.Name), founder: founder}
 	var chain admission.Chain
 	p.registry = registry.New(registry.Config{
 		Log: p.raft, ServiceCIDR: netip.MustParsePrefix(p.cfg.Network.ServiceCIDR), PodCIDR: netip.MustParsePrefix(p.cfg.Network.PodCIDR),
