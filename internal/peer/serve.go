@@ -25,13 +25,13 @@ const masterWait = 5 * time.Second
 // serve answers HTTP on the mux's connections until ctx ends, and then lets requests under way end for a moment.
 func (p *Peer) serve(ctx context.Context) error {
 	srv := p.httpServer(p.front)
-	h2 := streamsUntilSilent(silence)
-	if err := http2.ConfigureServer(srv, h2); err != nil {
-		return err
+	clients, others := streamsUntilSilent(silence, clientStreams), streamsUntilSilent(silence, peerStreams)
+	for _, h2 := range []*http2.Server{clients, others} {
+		if err := http2.ConfigureServer(srv, h2); err != nil {
+			return err
+		}
 	}
-	for _, proto := range []string{"h2", protoPeer} {
-		srv.TLSNextProto[proto] = gathered(h2)
-	}
+	srv.TLSNextProto["h2"], srv.TLSNextProto[protoPeer] = gathered(clients), gathered(others)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return serveUntil(ctx, srv, p.mux.http) })
 	g.Go(func() error { return serveUntil(ctx, p.streamServer(), plain{p.mux.stream}) })
@@ -42,13 +42,23 @@ func (p *Peer) serve(ctx context.Context) error {
 // watches hold memory, and TCP alone needs a quarter of an hour to tell.
 const silence = 30 * time.Second
 
-func streamsUntilSilent(d time.Duration) *http2.Server {
-	return &http2.Server{MaxConcurrentStreams: 1000, ReadIdleTimeout: d, PingTimeout: d / 2, WriteByteTimeout: d}
+// How many requests one connection has at once. Each takes a goroutine and some 30 KiB before anything of it is read, and all of a connection
+// together 1 MiB of bodies. Clients open another connection when they need more; a peer passes on what many clients send.
+const (
+	clientStreams = 250
+	peerStreams   = 1000
+)
+
+// headersMost bounds the head of a request: tokens of an issuer, with all the groups of a user, are the longest there is.
+const headersMost = 128 << 10
+
+func streamsUntilSilent(d time.Duration, streams uint32) *http2.Server {
+	return &http2.Server{MaxConcurrentStreams: streams, ReadIdleTimeout: d, PingTimeout: d / 2, WriteByteTimeout: d}
 }
 
 func (p *Peer) httpServer(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 5 * time.Minute,
+		Handler: h, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 5 * time.Minute, MaxHeaderBytes: headersMost,
 		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
 }

@@ -57,7 +57,7 @@ func TestSilentClientsAreGivenUp(t *testing.T) {
 				c.handler(w, r)
 			})}
 			srv.Protocols.SetUnencryptedHTTP2(true)
-			if err := http2.ConfigureServer(srv, streamsUntilSilent(50*time.Millisecond)); err != nil {
+			if err := http2.ConfigureServer(srv, streamsUntilSilent(50*time.Millisecond, clientStreams)); err != nil {
 				t.Fatal(err)
 			}
 			go func() { _ = srv.Serve(l) }() // until it is closed

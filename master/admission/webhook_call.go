@@ -33,6 +33,7 @@ import (
 
 	"shoal/internal/api"
 	"shoal/internal/client"
+	"shoal/internal/fair"
 	"shoal/master/admission/expression"
 )
 
@@ -149,6 +150,7 @@ func (c *caller) post(ctx context.Context, h hook, review *admissionv1.Admission
 	if err != nil {
 		return nil, err
 	}
+	defer fair.Yield(ctx)()
 	resp, err := hc.Do(req)
 	if err != nil {
 		return nil, err

@@ -31,11 +31,19 @@ func BenchmarkGet(b *testing.B) {
 	if _, err := reg.Create(b.Context(), shoalapi.ConfigMaps, configMap("a"), client.CreateOptions{}); err != nil {
 		b.Fatal(err)
 	}
-	b.ReportAllocs()
-	for b.Loop() {
-		if w := do(b, s, "GET", "/api/v1/namespaces/ns/configmaps/a", ""); w.Code != 200 {
-			b.Fatal(w.Body)
-		}
+	for _, user := range []string{"admin", "tenant"} { // who waits for no turn, and who has to
+		b.Run(user, func(b *testing.B) {
+			header := "Test-User"
+			if user == "admin" {
+				header = "No-User"
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if w := do(b, s, "GET", "/api/v1/namespaces/ns/configmaps/a", "", header, user); w.Code != 200 {
+					b.Fatal(w.Body)
+				}
+			}
+		})
 	}
 }
 

@@ -1,11 +1,13 @@
 package api
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,16 +35,30 @@ func (s *Server) writeBody(w http.ResponseWriter, r *request, media string, code
 		h.Set("Content-Encoding", "gzip")
 		h.Add("Vary", "Accept-Encoding")
 		w.WriteHeader(code)
-		zw, _ := gzip.NewWriterLevel(w, gzip.BestSpeed) // fails only for an unknown level
-		_, _ = zw.Write(body)
-		_ = zw.Close()
+		s.compress(w, r, body)
 		return
 	}
+	r.turns.seat.Leave() // the rest takes as long as the client does
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(code)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body)
 	}
+}
+
+// compress sends body in parts: it is long work, between which others get their turn, and so they do while the client takes what there is.
+func (s *Server) compress(w http.ResponseWriter, r *request, body []byte) {
+	const part = 64 << 10
+	out := bufio.NewWriterSize(yielding{w, r}, part)
+	zw, _ := gzip.NewWriterLevel(out, gzip.BestSpeed) // fails only for an unknown level
+	for b := range slices.Chunk(body, part) {
+		if _, err := zw.Write(b); err != nil {
+			return
+		}
+		r.turns.seat.Pause()
+	}
+	_ = zw.Close()
+	_ = out.Flush()
 }
 
 // writeObject answers with an object that no entry holds: a Status, a Scale, a list of few.
@@ -160,9 +176,9 @@ func (s *Server) writeList(w http.ResponseWriter, r *request, es *registry.Entri
 	}()
 	var err error
 	if r.format.media == mediaProto {
-		err = protoList(buf, r.kind.GroupVersionKind, meta, es.Items)
+		err = protoList(buf, r, meta, es.Items)
 	} else {
-		err = jsonList(buf, r.kind.GroupVersionKind, meta, es.Items)
+		err = jsonList(buf, r, meta, es.Items)
 	}
 	if err != nil {
 		s.fail(w, r, err)
@@ -199,11 +215,12 @@ func (s *Server) writeShapedList(w http.ResponseWriter, r *request, es *registry
 	s.writeObject(w, r, r.format, http.StatusOK, out)
 }
 
-func jsonList(buf *bytes.Buffer, gvk schema.GroupVersionKind, meta metav1.ListMeta, items []*registry.Entry) error {
+func jsonList(buf *bytes.Buffer, r *request, meta metav1.ListMeta, items []*registry.Entry) error {
 	m, err := json.Marshal(meta)
 	if err != nil {
 		return err
 	}
+	gvk := r.kind.GroupVersionKind
 	buf.WriteString(`{"kind":"` + gvk.Kind + `List","apiVersion":"` + gvk.GroupVersion().String() + `","metadata":`)
 	buf.Write(m)
 	buf.WriteString(`,"items":[`)
@@ -216,13 +233,14 @@ func jsonList(buf *bytes.Buffer, gvk schema.GroupVersionKind, meta metav1.ListMe
 			return err
 		}
 		buf.Write(b)
+		r.pause(i)
 	}
 	buf.WriteString("]}")
 	return nil
 }
 
 // protoList writes a list message: every Kubernetes list has its metadata as field 1 and its items as field 2.
-func protoList(buf *bytes.Buffer, gvk schema.GroupVersionKind, meta metav1.ListMeta, items []*registry.Entry) error {
+func protoList(buf *bytes.Buffer, r *request, meta metav1.ListMeta, items []*registry.Entry) error {
 	const metaTag, itemsTag = 1<<3 | 2, 2<<3 | 2
 	m, err := meta.Marshal()
 	if err != nil {
@@ -235,7 +253,9 @@ func protoList(buf *bytes.Buffer, gvk schema.GroupVersionKind, meta metav1.ListM
 			return err
 		}
 		size += 1 + uvarintLen(len(raws[i])) + len(raws[i])
+		r.pause(i)
 	}
+	gvk := r.kind.GroupVersionKind
 	gvk.Kind += "List"
 	raw := make([]byte, 0, size)
 	raw = appendField(raw, metaTag, m)

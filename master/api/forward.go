@@ -39,7 +39,7 @@ const (
 // if another peer is the Master, this one says so and the first peer looks again.
 func (s *Server) withForward(next handler) handler {
 	return func(w http.ResponseWriter, r *request) {
-		if !r.IsResource || !r.isWrite() || isQuestion(r.Group) {
+		if !r.forMaster() {
 			next(w, r)
 			return
 		}
@@ -77,9 +77,7 @@ func (s *Server) toMaster(w http.ResponseWriter, r *request, next handler) {
 				return
 			}
 		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
+		if r.waits(ctx, changed) {
 			r.mayWait = false
 			if forwarded {
 				w.Header().Set(headerNotMaster, "1")
@@ -120,11 +118,15 @@ func (s *Server) atMaster(w http.ResponseWriter, r *request, master string) bool
 		s.fail(w, r, err)
 		return true
 	}
+	r.turns.seat.Yield()
 	resp, err := s.forward(r, master, body)
-	switch {
-	case err == nil && resp.Header.Get(headerNotMaster) == "":
+	if err == nil && resp.Header.Get(headerNotMaster) == "" {
+		r.turns.seat.Leave() // there is nothing left to compute
 		s.relay(w, r, resp)
 		return true
+	}
+	r.turns.seat.Resume()
+	switch {
 	case err == nil:
 		_ = resp.Body.Close()
 		return false

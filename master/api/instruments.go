@@ -137,6 +137,7 @@ func (i *instruments) longRunning(k seriesKey) *atomic.Int64 {
 func (s *Server) serveInstruments(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	s.counts.set.WritePrometheus(w)
+	s.gates.write(w)
 	if s.cfg.Metrics != nil {
 		s.cfg.Metrics(w)
 	}

@@ -17,6 +17,7 @@ import (
 
 	shoalapi "shoal/internal/api"
 	"shoal/internal/client"
+	"shoal/internal/fair"
 	"shoal/master/registry"
 )
 
@@ -210,6 +211,7 @@ func (s *Server) ask(ctx context.Context, nodes []string) map[string]*shoalapi.U
 			}
 		})
 	}
+	defer fair.Yield(ctx)()
 	wg.Wait()
 	return used
 }

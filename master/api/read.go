@@ -66,14 +66,24 @@ func (s *Server) read(w http.ResponseWriter, r *request, resourceVersion string,
 		case ctx.Err() != nil:
 			return err
 		}
-		select {
-		case <-changed:
+		if !r.waits(bounded, changed) {
 			continue
-		case <-bounded.Done():
 		}
 		s.quorum.set(true)
 		warn(w, fmt.Sprintf("no quorum: this is what this peer had at revision %d", s.reg.Revision()))
 		return f(ctx, "0")
+	}
+}
+
+// waits waits for news, without a seat, and reports whether ctx ended first.
+func (r *request) waits(ctx context.Context, news <-chan struct{}) (ended bool) {
+	r.turns.seat.Yield()
+	defer r.turns.seat.Resume()
+	select {
+	case <-news:
+		return false
+	case <-ctx.Done():
+		return true
 	}
 }
 
@@ -135,6 +145,10 @@ func (s *Server) list(w http.ResponseWriter, r *request) {
 		return err
 	})
 	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	if err := s.enlarge(r, len(es.Items)); err != nil {
 		s.fail(w, r, err)
 		return
 	}

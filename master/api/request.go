@@ -25,6 +25,7 @@ type request struct {
 	raw    []byte // the body, once it was read
 
 	answer *countedWriter
+	turns  turns
 	noted  bool // by the audit log, when it began
 
 	notes map[string]string // for the audit log
@@ -56,6 +57,9 @@ func (r *request) isWrite() bool {
 	}
 	return false
 }
+
+// forMaster reports whether the request is a write of objects, which the Master must answer.
+func (r *request) forMaster() bool { return r.IsResource && r.isWrite() && !isQuestion(r.Group) }
 
 // streams reports whether a subresource is a conversation with a pod's peer.
 func streams(resource, sub string) bool {

@@ -47,6 +47,8 @@ type Config struct {
 	Locked func(group, resource string) bool
 	// Audit keeps what was asked and decided. Nil: nobody does.
 	Audit Auditor
+	// Limits are how much one user may have of what is scarce.
+	Limits Limits
 	// Checks are what /livez and /readyz ask, besides whether this server answers at all.
 	Checks []Check
 	// Metrics writes more of what /metrics shows; see WriteGauge. Nil means there is no more.
@@ -143,6 +145,7 @@ type Server struct {
 	counts    *instruments
 	asking    singleflight.Group // for Usage, by node
 	strangers *strangers
+	gates     *gates
 	handle    handler
 }
 
@@ -166,7 +169,7 @@ func New(c Config) *Server {
 	scheme := shoalapi.NewScheme()
 	s := &Server{
 		cfg: c, log: c.Logger.With("component", "api"),
-		reg: c.Registry, codecs: shoalapi.NewCodecs(scheme), counts: newInstruments(), strangers: newStrangers(),
+		reg: c.Registry, codecs: shoalapi.NewCodecs(scheme), counts: newInstruments(), strangers: newStrangers(), gates: newGates(c.Limits),
 	}
 	s.openapi = openapi.New(openapi.Config{
 		Scheme: scheme,
@@ -180,6 +183,7 @@ func New(c Config) *Server {
 	s.handle = s.dispatch
 	s.handle = s.withHolders(s.handle)
 	s.handle = s.withForward(s.handle)
+	s.handle = s.withFairness(s.handle)
 	s.handle = s.withAuthorization(s.handle)
 	s.handle = s.withAuthentication(s.handle)
 	s.handle = s.withAudit(s.handle)

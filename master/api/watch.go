@@ -42,7 +42,7 @@ func (s *Server) watch(w http.ResponseWriter, r *request) {
 	})
 	if apierrors.IsResourceExpired(err) {
 		s.streamHead(w, r)
-		_ = s.writeFrame(w, r, &bytes.Buffer{}, watch.Error, errorObject(err))
+		_ = s.writeFrame(w, r, watch.Error, errorObject(err))
 		return
 	}
 	if err != nil {
@@ -66,34 +66,56 @@ func (s *Server) streamHead(w http.ResponseWriter, r *request) {
 	_ = http.NewResponseController(w).Flush()
 }
 
+// stream sends what the watch delivers. It has a seat while it encodes, and none while it waits for changes or for the client.
 func (s *Server) stream(ctx context.Context, w http.ResponseWriter, r *request, from *registry.Watcher) {
 	s.streamHead(w, r)
-	out := http.NewResponseController(w)
-	buf := &bytes.Buffer{}
+	r.turns.seat.Linger()
 	headers := true
 	for {
 		events, err := from.Next(ctx)
 		if err != nil {
 			if !errors.Is(err, io.EOF) && ctx.Err() == nil {
-				_ = s.writeFrame(w, r, buf, watch.Error, errorObject(err))
+				_ = s.writeFrame(w, r, watch.Error, errorObject(err))
 			}
 			return
 		}
-		for _, ev := range events {
-			frame, err := s.watchObject(r, ev, headers)
-			if err != nil {
-				s.log.Error("event cannot be encoded", "kind", r.kind.Kind, "ns", ev.Entry.Key.Namespace, "name", ev.Entry.Key.Name, "err", err)
-				return
-			}
-			headers = false
-			if err := s.writeFrame(w, r, buf, ev.Type, frame); err != nil {
-				return
-			}
-		}
-		if out.Flush() != nil {
+		if s.writeEvents(w, r, events, headers) != nil {
 			return
 		}
+		headers = false
 	}
+}
+
+// watchPart is how much of a watch's events is sent at once.
+const watchPart = 32 << 10
+
+func (s *Server) writeEvents(w http.ResponseWriter, r *request, events []registry.WatchEvent, headers bool) error {
+	buf := bufs.Get().(*bytes.Buffer)
+	defer func() {
+		buf.Reset()
+		bufs.Put(buf)
+	}()
+	out := yielding{w, r}
+	for _, ev := range events {
+		f, err := s.watchObject(r, ev, headers)
+		if err == nil {
+			err = s.addFrame(buf, r, ev.Type, f)
+		}
+		if err != nil {
+			_, _ = out.Write(buf.Bytes())
+			s.log.Error("event cannot be encoded", "kind", r.kind.Kind, "ns", ev.Entry.Key.Namespace, "name", ev.Entry.Key.Name, "err", err)
+			return err
+		}
+		headers = false
+		if buf.Len() < watchPart {
+			continue
+		}
+		if _, err := out.Write(buf.Bytes()); err != nil {
+			return err
+		}
+		buf.Reset()
+	}
+	return out.flush(buf.Bytes())
 }
 
 // frame is the object of one event, in one of the forms that a stream may have it.
@@ -127,8 +149,18 @@ func (s *Server) watchObject(r *request, ev registry.WatchEvent, headers bool) (
 	return frame{raw: b}, err
 }
 
-// writeFrame writes one event: a line of JSON, or a length and a protobuf message.
-func (s *Server) writeFrame(w http.ResponseWriter, r *request, buf *bytes.Buffer, t watch.EventType, f frame) error {
+// writeFrame writes one event.
+func (s *Server) writeFrame(w http.ResponseWriter, r *request, t watch.EventType, f frame) error {
+	buf := &bytes.Buffer{}
+	if err := s.addFrame(buf, r, t, f); err != nil {
+		return err
+	}
+	_, err := w.Write(buf.Bytes())
+	return err
+}
+
+// addFrame adds one event to buf: a line of JSON, or a length and a protobuf message.
+func (s *Server) addFrame(buf *bytes.Buffer, r *request, t watch.EventType, f frame) error {
 	raw := f.raw
 	if raw == nil {
 		var err error
@@ -136,7 +168,6 @@ func (s *Server) writeFrame(w http.ResponseWriter, r *request, buf *bytes.Buffer
 			return err
 		}
 	}
-	buf.Reset()
 	if r.format.media == mediaProto {
 		ev := metav1.WatchEvent{Type: string(t), Object: runtime.RawExtension{Raw: raw}}
 		var size [4]byte
@@ -152,6 +183,5 @@ func (s *Server) writeFrame(w http.ResponseWriter, r *request, buf *bytes.Buffer
 		buf.Write(json.RawMessage(raw))
 		buf.WriteString("}\n")
 	}
-	_, err := w.Write(buf.Bytes())
-	return err
+	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -78,14 +80,27 @@ func (r *request) body(w http.ResponseWriter) ([]byte, error) {
 	if r.raw != nil {
 		return r.raw, nil
 	}
+	r.turns.seat.Yield()
 	b, err := r.readBody(w)
+	r.turns.seat.Resume()
 	if err == nil {
 		r.raw = b
 	}
 	return b, err
 }
 
+// bodyWait is how long a client may take to send a body.
+const bodyWait = time.Minute
+
 func (r *request) readBody(w http.ResponseWriter) ([]byte, error) {
+	if r.ContentLength == 0 {
+		return []byte{}, nil
+	}
+	var once sync.Once // w must not be touched after this
+	late := time.AfterFunc(bodyWait, func() {
+		once.Do(func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) })
+	})
+	defer once.Do(func() { late.Stop() })
 	if n := r.ContentLength; n > 0 && n <= shoalapi.MaxBody {
 		b := make([]byte, n)
 		_, err := io.ReadFull(r.Body, b)

@@ -6,6 +6,7 @@ import (
 	"shoal/consensus/store"
 	"shoal/internal/api"
 	"shoal/internal/client"
+	"shoal/internal/fair"
 )
 
 // toll is what was reserved for one write. Nil when nothing was.
@@ -38,7 +39,9 @@ func (r *Registry) charge(ctx context.Context, k *api.Kind, key client.Key, old,
 		}
 	}
 	_, c.Own = ctx.Value(termKey{}).(uint64)
+	resume := fair.Yield(ctx) // at the beginning of a term it waits
 	settle, err := r.cfg.Charge(ctx, c)
+	resume()
 	if err != nil {
 		return nil, err
 	}

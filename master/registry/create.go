@@ -14,6 +14,7 @@ import (
 	"shoal/consensus/store"
 	"shoal/internal/api"
 	"shoal/internal/client"
+	"shoal/internal/fair"
 )
 
 // attempts is how often a write is computed again after another one overtook it.
@@ -224,6 +225,7 @@ func InTerm(ctx context.Context, term uint64) context.Context {
 
 func (r *Registry) propose(ctx context.Context, t store.Txn) (store.Result, error) {
 	t.Term, _ = ctx.Value(termKey{}).(uint64)
+	defer fair.Yield(ctx)()
 	res, err := r.cfg.Log.Propose(ctx, t)
 	return res, fromLog(ctx, err)
 }
@@ -233,6 +235,7 @@ func (r *Registry) proposeObject(ctx context.Context, k *api.Kind, t store.Txn) 
 	if k != api.Events && k.Stored != api.Events {
 		return r.propose(ctx, t)
 	}
+	defer fair.Yield(ctx)()
 	res, err := r.events.Propose(ctx, t)
 	return res, fromLog(ctx, err)
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"shoal/consensus/store"
+	"shoal/internal/fair"
 )
 
 // progress is the revision that the feeds have reached. It only grows and can be waited for.
@@ -25,6 +26,14 @@ func (p *progress) set(rev store.Rev) {
 
 // wait blocks until the feeds are loaded and include rev, or ctx ends.
 func (p *progress) wait(ctx context.Context, rev store.Rev) error {
+	select {
+	case <-p.loaded:
+		if p.get() >= rev {
+			return nil
+		}
+	default:
+	}
+	defer fair.Yield(ctx)()
 	select {
 	case <-p.loaded:
 	case <-ctx.Done():

@@ -11,6 +11,7 @@ import (
 	"shoal/consensus/store"
 	"shoal/internal/api"
 	"shoal/internal/client"
+	"shoal/internal/fair"
 )
 
 // aheadWait is how long a read waits for a revision that this replica has not reached.
@@ -64,7 +65,7 @@ func (r *Registry) Reach(ctx context.Context) error { return r.reach(ctx, "") }
 // reach waits until this replica may answer a read for a resourceVersion: empty is the most recent, "0" is anything.
 func (r *Registry) reach(ctx context.Context, resourceVersion string) error {
 	if resourceVersion == "" {
-		rev, err := r.cfg.Log.ReadIndex(ctx)
+		rev, err := r.readIndex(ctx)
 		if err != nil {
 			return fromLog(ctx, err)
 		}
@@ -75,6 +76,12 @@ func (r *Registry) reach(ctx context.Context, resourceVersion string) error {
 		return err
 	}
 	return r.reachRev(ctx, rev)
+}
+
+// readIndex asks the log without the seat of the request that ctx belongs to.
+func (r *Registry) readIndex(ctx context.Context) (store.Rev, error) {
+	defer fair.Yield(ctx)()
+	return r.cfg.Log.ReadIndex(ctx)
 }
 
 func (r *Registry) reachRev(ctx context.Context, rev store.Rev) error {

@@ -16,6 +16,7 @@ import (
 	"shoal/consensus/store"
 	"shoal/internal/api"
 	"shoal/internal/client"
+	"shoal/internal/fair"
 )
 
 // edit computes the new state of an object from the stored one, which it must not change. It may be called again when
@@ -152,6 +153,7 @@ func (r *Registry) latest(ctx context.Context, k *api.Kind, key client.Key) (*En
 
 // reachStore waits until the store holds every write acknowledged before the call.
 func (r *Registry) reachStore(ctx context.Context) error {
+	defer fair.Yield(ctx)()
 	rev, err := r.cfg.Log.ReadIndex(ctx)
 	if err == nil {
 		err = r.cfg.Log.Store().WaitRev(ctx, rev)

@@ -15,6 +15,7 @@ import (
 	"shoal/consensus/store"
 	"shoal/internal/api"
 	"shoal/internal/client"
+	"shoal/internal/fair"
 )
 
 // bookmarkEvery is how often an idle watch that asks for bookmarks is told the revision.
@@ -147,16 +148,29 @@ func (w *Watcher) Next(ctx context.Context) ([]WatchEvent, error) {
 		if len(changes) > 0 || wake == nil {
 			continue
 		}
-		select {
-		case <-wake:
-		case <-idle:
+		tell, err := w.await(ctx, wake, idle)
+		if err != nil {
+			return nil, err
+		}
+		if tell {
 			w.rev = max(w.rev, w.quiet())
 			return []WatchEvent{w.bookmark(nil)}, nil
-		case <-w.closed:
-			return nil, io.EOF
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
 		}
+	}
+}
+
+// await waits for changes, or until it is time to tell that there are none.
+func (w *Watcher) await(ctx context.Context, wake <-chan struct{}, idle <-chan time.Time) (tell bool, err error) {
+	defer fair.Yield(ctx)()
+	select {
+	case <-wake:
+		return false, nil
+	case <-idle:
+		return true, nil
+	case <-w.closed:
+		return false, io.EOF
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
 	}
 }
 
@@ -214,7 +228,9 @@ func (w *Watcher) fromStore(ctx context.Context) ([]change, error) {
 	defer sw.Close()
 	w.reading(sw)
 	defer w.reading(nil)
+	resume := fair.Yield(ctx)
 	events, err := sw.Next(ctx)
+	resume()
 	switch {
 	case errors.Is(err, store.ErrCompacted):
 		return nil, w.expired()

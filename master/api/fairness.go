@@ -1,0 +1,159 @@
+package api
+
+import (
+	"cmp"
+	"errors"
+	"net/http"
+	"runtime"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"shoal/internal/fair"
+	"shoal/master/auth"
+)
+
+// Limits are how much of what is scarce there is, and how much of it one user or namespace may have at once. Zero means the default.
+type Limits struct {
+	// Seats is how many requests compute at once. Default: as many as can; all but one of them for one user or namespace.
+	Seats, SeatsEach int
+	// Writes is how many writes are under way, in the log or at the Master: they are agreed in batches, and what is in front of a write in
+	// its batch delays it. Default: 256, and 32.
+	Writes, WritesEach int
+	// Large is how many large answers are made and sent at once; they take memory until slow clients have them. Default: 16, and 2.
+	Large, LargeEach int
+	// Present is how many requests of each sort may be here, waiting or not. Default: 2000.
+	Present int
+	// LastingEach is how many watches and conversations with pods one user may have. Default: 1000.
+	LastingEach int
+}
+
+// gates divide what is scarce fairly. Every request passes seats; what it waits for on the way, it waits for without its seat.
+type gates struct {
+	seats, writes, large *fair.Gate
+	lasting              *fair.Limit
+}
+
+// largeFrom is from how many objects on a list is a large answer.
+const largeFrom = 500
+
+func newGates(l Limits) *gates {
+	seats := cmp.Or(l.Seats, runtime.GOMAXPROCS(0))
+	gate := func(all, each int) *fair.Gate {
+		return fair.New(fair.Config{Seats: all, Share: each, Most: cmp.Or(l.Present, 2000)})
+	}
+	return &gates{
+		seats:   gate(seats, cmp.Or(l.SeatsEach, max(1, seats-1))),
+		writes:  gate(cmp.Or(l.Writes, 256), cmp.Or(l.WritesEach, 32)),
+		large:   gate(cmp.Or(l.Large, 16), cmp.Or(l.LargeEach, 2)),
+		lasting: fair.NewLimit(cmp.Or(l.LastingEach, 1000)),
+	}
+}
+
+// turns are a request's places at the gates; zero for who is exempt.
+type turns struct{ seat, write, large fair.Seat }
+
+// withFairness has a request wait for its turn. A write first takes its place among writes, so that what waits has not been read yet.
+func (s *Server) withFairness(next handler) handler {
+	return func(w http.ResponseWriter, r *request) {
+		if r.exempt() {
+			next(w, r)
+			return
+		}
+		f := r.flow()
+		if r.lasts() {
+			if !s.gates.lasting.Take(f.User) {
+				s.fail(w, r, apierrors.NewTooManyRequests("too many watches and streams of this user are open, please try again later", 5))
+				return
+			}
+			defer s.gates.lasting.GiveBack(f.User)
+		}
+		defer r.turns.large.Leave()
+		if r.forMaster() {
+			defer r.turns.write.Leave()
+			if err := r.turns.write.Enter(r.Context(), s.gates.writes, f); err != nil {
+				s.fail(w, r, crowded(err))
+				return
+			}
+		}
+		defer r.turns.seat.Leave()
+		if err := r.turns.seat.Enter(r.Context(), s.gates.seats, f); err != nil {
+			s.fail(w, r, crowded(err))
+			return
+		}
+		r.Request = r.WithContext(fair.With(r.Context(), &r.turns.seat))
+		next(w, r)
+	}
+}
+
+// crowded is what to say when a gate let nobody in.
+func crowded(err error) error {
+	if errors.Is(err, fair.ErrTooMany) {
+		return apierrors.NewTooManyRequests("Too many requests, please try again later.", 1) // as Kubernetes says it
+	}
+	return err
+}
+
+// exempt reports whether a request never waits: of administrators, who must be able to help, and of machines, whose pods depend on it.
+func (r *request) exempt() bool {
+	if !r.IsResource {
+		switch p := r.URL.Path; {
+		case p == "/livez", p == "/readyz", p == "/healthz", strings.HasPrefix(p, "/livez/"), strings.HasPrefix(p, "/readyz/"), strings.HasPrefix(p, "/healthz/"):
+			return true
+		}
+	}
+	return slices.Contains(r.user.Groups, auth.MastersGroup) || slices.Contains(r.user.Groups, auth.NodesGroup)
+}
+
+// flow is who a request counts for: who acts, not as whom, and of accounts of pods all of their namespace.
+func (r *request) flow() fair.Flow {
+	user := cmp.Or(r.user.By, r.user.Name)
+	if strings.HasPrefix(user, accountPrefix) {
+		user = user[:max(len(accountPrefix), strings.LastIndexByte(user, ':'))]
+	}
+	return fair.Flow{User: user, Namespace: r.Namespace}
+}
+
+// accountPrefix begins the names of service accounts; their namespace and name follow.
+const accountPrefix = "system:serviceaccount:"
+
+// enlarge takes a place among large answers, if this is one.
+func (s *Server) enlarge(r *request, objects int) error {
+	if objects < largeFrom || r.exempt() {
+		return nil
+	}
+	r.turns.seat.Yield()
+	defer r.turns.seat.Resume()
+	return crowded(r.turns.large.Enter(r.Context(), s.gates.large, r.flow()))
+}
+
+// pause lets others go first now and then, in loops over many objects.
+func (r *request) pause(i int) {
+	if i%64 == 63 {
+		r.turns.seat.Pause()
+	}
+}
+
+// yielding writes an answer of which the rest is still to be computed: while the client takes as long as it does, the seat is somebody else's.
+type yielding struct {
+	http.ResponseWriter
+	r *request
+}
+
+// Write implements io.Writer.
+func (y yielding) Write(p []byte) (int, error) {
+	y.r.turns.seat.Yield()
+	defer y.r.turns.seat.Resume()
+	return y.ResponseWriter.Write(p)
+}
+
+// flush writes p and sends all that was written.
+func (y yielding) flush(p []byte) error {
+	y.r.turns.seat.Yield()
+	defer y.r.turns.seat.Resume()
+	if _, err := y.ResponseWriter.Write(p); err != nil {
+		return err
+	}
+	return http.NewResponseController(y.ResponseWriter).Flush()
+}
