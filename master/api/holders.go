@@ -40,9 +40,7 @@ func (s *Server) toHolder(w http.ResponseWriter, r *request, next handler) {
 				return
 			}
 		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
+		if r.waits(ctx, changed) {
 			s.fail(w, r, registry.Unavailable("only voters have the key to these objects, and none of them answers"))
 			return
 		}
@@ -57,14 +55,18 @@ func (s *Server) atHolder(w http.ResponseWriter, r *request, holder string) bool
 		user := auth.User(*r.user)
 		auth.Forward(out.Header, &user)
 	}
+	r.turns.seat.Yield()
 	resp, err := s.cfg.Peers.RoundTripTo(holder, out)
 	if err != nil {
+		r.turns.seat.Resume()
 		return r.Context().Err() != nil // a read may be asked again
 	}
 	defer resp.Body.Close()
 	if resp.Header.Get(headerLocked) != "" {
+		r.turns.seat.Resume()
 		return false
 	}
+	r.turns.seat.Leave() // there is nothing left to compute
 	maps.Copy(w.Header(), resp.Header)
 	w.WriteHeader(resp.StatusCode)
 	answer := http.NewResponseController(w)
