@@ -151,11 +151,28 @@ func (a *authority) Admit(ctx context.Context, r *admission.Request) error {
 	}
 	u := &auth.User{Name: r.User.Name, Groups: r.User.Groups}
 	err := a.admitSigning(ctx, u, r)
+	if err == nil {
+		err = admitOwn(u, r)
+	}
 	if err == nil && r.Subresource == "" {
 		err = a.admitObject(ctx, u, r)
 	}
 	if err != nil {
 		return apierrors.NewForbidden(r.Kind.GVR().GroupResource(), r.Key.Name, err)
+	}
+	return nil
+}
+
+// admitOwn lets a node say of its Node, and of its pods, only what it knows better than others.
+func admitOwn(u *auth.User, r *admission.Request) error {
+	switch o := r.Object.(type) {
+	case *corev1.Node:
+		old, _ := r.OldObject.(*corev1.Node)
+		return auth.CheckNodeChange(u, old, o)
+	case *corev1.Pod:
+		if old, ok := r.OldObject.(*corev1.Pod); ok && r.Subresource == "status" {
+			return auth.CheckPodStatus(u, old, o)
+		}
 	}
 	return nil
 }
