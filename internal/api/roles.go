@@ -17,9 +17,9 @@ var workloadRules = []struct {
 }{
 	{
 		"",
-		[]string{"configmaps", "persistentvolumeclaims", "pods", "replicationcontrollers", "replicationcontrollers/scale", "serviceaccounts", "services"},
+		[]string{"configmaps", "events", "persistentvolumeclaims", "pods", "replicationcontrollers", "replicationcontrollers/scale", "serviceaccounts", "services"},
 		[]string{
-			"bindings", "endpoints", "events", "limitranges", "namespaces", "namespaces/status", "persistentvolumeclaims/status", "pods/log",
+			"bindings", "endpoints", "limitranges", "namespaces", "namespaces/status", "persistentvolumeclaims/status", "pods/log",
 			"pods/status", "replicationcontrollers/status", "resourcequotas", "resourcequotas/status", "services/status",
 		},
 	},
@@ -31,7 +31,7 @@ var workloadRules = []struct {
 	{"autoscaling", []string{"horizontalpodautoscalers"}, []string{"horizontalpodautoscalers/status"}},
 	{"batch", []string{"cronjobs", "jobs"}, []string{"cronjobs/status", "jobs/status"}},
 	{"discovery.k8s.io", nil, []string{"endpointslices"}},
-	{"metrics.k8s.io", nil, []string{"pods"}},
+	{"metrics.k8s.io", nil, []string{"nodes", "pods"}},
 	{"networking.k8s.io", []string{"ingresses", "networkpolicies"}, []string{"ingresses/status"}},
 	{"policy", []string{"poddisruptionbudgets"}, []string{"poddisruptionbudgets/status"}},
 }
@@ -56,6 +56,7 @@ func DefaultClusterRoles() []*rbacv1.ClusterRole {
 		resources("", slices.Concat(roleReads, roleWrites), "secrets", "pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "services/proxy"),
 		resources("", []string{"create"}, "pods/eviction", "serviceaccounts/token"),
 		resources("", []string{"impersonate"}, "serviceaccounts"),
+		resources("coordination.k8s.io", slices.Concat(roleReads, roleWrites), "leases"),
 	)
 	admin := []rbacv1.PolicyRule{
 		resources(rbacv1.GroupName, slices.Concat(roleReads, roleWrites), "rolebindings", "roles"),

@@ -10,7 +10,7 @@ import (
 
 // TestDefaultRolesNameWhatIsServed keeps a misspelt resource out of a role, where nobody would notice it.
 func TestDefaultRolesNameWhatIsServed(t *testing.T) {
-	served := map[string]bool{"metrics.k8s.io/pods": true, "/bindings": true, "authorization.k8s.io/localsubjectaccessreviews": true}
+	served := map[string]bool{"metrics.k8s.io/pods": true, "metrics.k8s.io/nodes": true, "/bindings": true, "authorization.k8s.io/localsubjectaccessreviews": true}
 	for _, k := range Kinds() {
 		served[k.Group+"/"+k.Resource] = true
 		for _, s := range k.Subresources {
@@ -53,6 +53,11 @@ func TestDefaultRolesGrowFromViewToAdmin(t *testing.T) {
 		{"create", rbacv1.GroupName, "rolebindings", "admin"},
 		{"bind", rbacv1.GroupName, "roles", ""},
 		{"get", "", "nodes", ""},
+		{"get", "", "events", "view edit admin"},
+		{"delete", "", "events", "edit admin"},
+		{"get", "coordination.k8s.io", "leases", "edit admin"},
+		{"update", "coordination.k8s.io", "leases", "edit admin"},
+		{"list", "metrics.k8s.io", "nodes", "view edit admin"},
 	} {
 		var who []string
 		for _, name := range []string{"view", "edit", "admin"} {

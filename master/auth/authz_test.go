@@ -81,7 +81,7 @@ func TestAuthorize(t *testing.T) {
 		{jane, "get /apis/apps/v1", 0},
 		{jane, "get /openapi/v3", 0},
 		{jane, "get /version", 0},
-		{jane, "get /readyz/etcd", 0},
+		{jane, "get /readyz/etcd", 403},
 		{jane, "post /version", 403},
 		{jane, "create selfsubjectaccessreviews.authorization.k8s.io", 0},
 		{jane, "create subjectaccessreviews.authorization.k8s.io", 403},

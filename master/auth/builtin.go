@@ -17,8 +17,7 @@ func Builtin() []Grant {
 		{Subjects: groups(NodesGroup), Rules: nodeRules()},
 		// Whoever is somebody may find out what there is, and what they may do themselves.
 		{Subjects: groups(AuthenticatedGroup), Rules: []rbacv1.PolicyRule{
-			paths("/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*", "/healthz", "/healthz/*", "/livez", "/livez/*",
-				"/readyz", "/readyz/*", "/version", "/version/", "/.well-known/openid-configuration", "/openid/v1/jwks"),
+			paths("/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*", "/.well-known/openid-configuration", "/openid/v1/jwks"),
 			{
 				Verbs: []string{"create"}, APIGroups: []string{"authorization.k8s.io"},
 				Resources: []string{"selfsubjectaccessreviews", "selfsubjectrulesreviews"},
