@@ -120,15 +120,16 @@ func (a *authority) mountsWith(ctx context.Context, node, namespace, name string
 
 // Authenticate implements the API's Auth.
 func (a *authority) Authenticate(r *http.Request) (*masterapi.User, error) {
-	u, err := a.authn.Authenticate(r)
-	if err == nil {
-		u, err = a.authz.Impersonate(r.Context(), u, r.Header)
-	}
+	sender, err := a.authn.Authenticate(r)
 	if err != nil {
 		return nil, err
 	}
+	u, err := a.authz.Impersonate(r.Context(), sender, r.Header)
+	if err != nil {
+		u = sender
+	}
 	user := masterapi.User(*u)
-	return &user, nil
+	return &user, err
 }
 
 // Authorize implements the API's Auth.

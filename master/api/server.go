@@ -60,7 +60,7 @@ type Config struct {
 
 // Auth authenticates and authorises. Implementations are safe for concurrent use.
 type Auth interface {
-	// Authenticate finds out who sent r. An error is a StatusError, usually 401.
+	// Authenticate finds out who sent r. An error is a StatusError, usually 401; who is not let through as somebody else comes with it.
 	Authenticate(r *http.Request) (*User, error)
 	// Authorize returns nil if u may do a, else a StatusError, usually Forbidden.
 	Authorize(ctx context.Context, u *User, a *Attributes) error
@@ -217,11 +217,11 @@ func (s *Server) withRecovery(next handler) handler {
 func (s *Server) withAuthentication(next handler) handler {
 	return func(w http.ResponseWriter, r *request) {
 		u, err := s.cfg.Auth.Authenticate(r.Request)
+		r.user = u // for the audit log, with an error too
 		if err != nil {
 			s.fail(w, r, err)
 			return
 		}
-		r.user = u
 		next(w, r)
 	}
 }
