@@ -23,6 +23,25 @@ const historyMax = 3000
 
 // wire makes the roles and gives each what it needs of the others. Nothing runs yet.
 func (p *Peer) wire(ctx context.Context) error {
+	if err := p.wireCluster(); err != nil {
+		return err
+	}
+	machine, err := newMachine(ctx, p)
+	if err != nil {
+		return err
+	}
+	p.show(machine)
+	return nil
+}
+
+// show serves everything that a peer does, with its machine.
+func (p *Peer) show(m *machine) {
+	p.machine = m
+	p.front.set(pki.ServerTLS(p.id, []string{"h2", "http/1.1", protoPeer, protoStream, protoRaft}, protoPeer, protoStream, protoRaft), p.routes())
+}
+
+// wireCluster makes the roles that are about the cluster, not about this machine.
+func (p *Peer) wireCluster() error {
 	p.transport = newTransport(p.id, p.addressOf, func(name string) { p.gossip.Doubt(name) })
 	if err := p.wireGossip(); err != nil {
 		return err
@@ -52,12 +71,6 @@ func (p *Peer) wire(ctx context.Context) error {
 		CA: p.id.CAPEM(), EvictionGrace: p.cfg.Timeouts.EvictionGrace, AgentGrace: p.cfg.Timeouts.AgentGrace, Clock: p.now, Log: p.log,
 		Without: p.cfg.Master.Without, Usage: p.usage, Metrics: p.loops, Rebalance: p.cfg.Master.Rebalance,
 	})
-	machine, err := newMachine(ctx, p)
-	if err != nil {
-		return err
-	}
-	p.machine = machine
-	p.front.set(pki.ServerTLS(p.id, []string{"h2", "http/1.1", protoPeer, protoStream, protoRaft}, protoPeer, protoStream, protoRaft), p.routes())
 	return nil
 }
 
