@@ -167,6 +167,10 @@ func (w *matrixWorld) account() {
 	w.subjects = append(w.subjects, &subject{name: "an account without a binding", user: auth.AccountPrefix + "bots:bot", token: token})
 }
 
+func (w *matrixWorld) subject(name string) *subject {
+	return w.subjects[slices.IndexFunc(w.subjects, func(s *subject) bool { return s.name == name })]
+}
+
 // clients returns how each subject reaches a peer.
 func (w *matrixWorld) clients(p *Peer) map[string]*http.Client {
 	all := map[string]*http.Client{}
@@ -181,8 +185,7 @@ func (w *matrixWorld) clients(p *Peer) map[string]*http.Client {
 // table returns all questions, and the resources that discovery shows as GROUPVERSION/NAME.
 func (w *matrixWorld) table() (all []cell, resources map[string]bool) {
 	w.t.Helper()
-	boss := w.subjects[slices.IndexFunc(w.subjects, func(s *subject) bool { return s.name == "system:masters" })]
-	c := w.clients(w.peers[0])[boss.name]
+	c := w.clients(w.peers[0])["system:masters"]
 	get := func(path string, into any) {
 		w.t.Helper()
 		r, err := http.NewRequestWithContext(w.t.Context(), "GET", "https://"+w.peers[0].address()+path, nil)

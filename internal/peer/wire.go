@@ -134,7 +134,7 @@ func (p *Peer) wireAPI() error {
 	})
 	accounts := newAccounts(p)
 	p.authority = newAuthority(p, append(sources, &accounts.rules)...)
-	chain = admission.New(admission.Config{Reader: p.registry, EvictionGrace: p.cfg.Timeouts.EvictionGrace, NodeRestriction: p.authority, Kind: p.kind, Authorizer: answers{p.authority}})
+	chain = admission.New(admission.Config{Reader: p.registry, EvictionGrace: p.cfg.Timeouts.EvictionGrace, NodeRestriction: p.authority, Kind: p.kind, Authorizer: answers{p.authority}, Now: p.now})
 	p.api = masterapi.New(masterapi.Config{
 		Registry: p.registry, Auth: p.authority, Peers: peers{p}, Locked: p.locked, Streams: podStreams{p}, Usage: p.usage, Accounts: accounts, Extra: p.extra(), Checks: p.checks(), Metrics: p.writeMetrics, Audit: p.auditor(),
 		Version: p.version, Now: p.now, Logger: p.log,

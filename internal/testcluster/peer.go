@@ -74,7 +74,7 @@ func newPeer(c *Cluster, name, dir string, first bool, v *view) *Peer {
 		Admit:  func(ctx context.Context, a *registry.Admission) error { return chain.Admit(ctx, request(ctx, a)) },
 		Charge: func(ctx context.Context, c *client.Charge) (func(uint64), error) { return p.master.Charge(ctx, c) },
 	})
-	chain = admission.New(admission.Config{Reader: p.Registry, EvictionGrace: grace})
+	chain = admission.New(admission.Config{Reader: p.Registry, EvictionGrace: grace, Now: v.now})
 	p.master = master.New(master.Config{
 		Client: p.Registry, Liveness: v, PodCIDR: PodCIDR, ServiceCIDR: ServiceCIDR, Domain: "cluster.local",
 		EvictionGrace: grace, Clock: v.now, Log: log, Detector: &c.detector,

@@ -1,5 +1,5 @@
 // Package admission decides on writes after they are authorised and defaulted and before they are validated: plugins
-// that complete an object come first, then those that only refuse. Each plugin is one file. The registry's hook calls the
+// that complete an object come first, but for the one that refuses what comes too fast, then those that only refuse. Each plugin is one file. The registry's hook calls the
 // Chain; lookups go through Reader.
 //
 // Its invariant: a plugin that is run again on its own result changes nothing, because a write that another one overtook
@@ -107,6 +107,8 @@ type Config struct {
 	Kind func(schema.GroupVersionKind) (*api.Kind, bool)
 	// Authorizer answers expressions that ask who may do what; nil: nobody may do anything.
 	Authorizer authorizer.UnconditionalAuthorizer
+	// Now is time.Now when nil.
+	Now func() time.Time
 }
 
 // Chain asks plugins in order; the first refusal ends it.
@@ -117,8 +119,13 @@ func New(c Config) Chain {
 	if c.EvictionGrace <= 0 {
 		c.EvictionGrace = DefaultEvictionGrace
 	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	calls := newCaller(c.Reader, c.Authorizer)
 	chain := Chain{
+		// This one refuses before anything is done.
+		newEventRate(c.Now),
 		// These complete objects.
 		serviceAccount{c.Reader},
 		runtimeClass{c.Reader},

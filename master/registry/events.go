@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -10,7 +9,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"shoal/consensus/store"
-	"shoal/internal/api"
 )
 
 // Events are remarks: many, small, and never urgent. Their writes share transactions, so that however many there are, the log has few
@@ -27,7 +25,7 @@ type eventWriter struct {
 	propose func(ctx context.Context, t store.Txn) (store.Result, error)
 	// holds reports whether a condition holds in what was agreed so far.
 	holds func(store.Compare) bool
-	// surplus returns what deletes the oldest Events over those that may be kept, but none that is written just now.
+	// surplus returns what deletes the Events over those that may be kept, but none that is written just now.
 	surplus func(written []store.Op) []store.Op
 	wake    chan struct{}
 
@@ -216,43 +214,4 @@ func (r *Registry) holds(c store.Compare) bool {
 		return err != nil || c.Mod == 0
 	}
 	return kv.Mod == c.Mod
-}
-
-// surplusEvents deletes the Events over EventsMax that changed longest ago, and some more, so that it need not look each time.
-func (r *Registry) surplusEvents(written []store.Op) []store.Op {
-	f := r.serving.Load().feeds[api.Events]
-	if f == nil {
-		return nil
-	}
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	if f.tree.Len() <= r.cfg.EventsMax {
-		return nil
-	}
-	n := f.tree.Len() - r.cfg.EventsMax + r.cfg.EventsMax/20
-	return oldest(f, min(n, 2*eventsAtOnce), written)
-}
-
-// oldest returns what deletes the n entries of a feed that changed longest ago, but none that is written just now.
-func oldest(f *feed, n int, written []store.Op) []store.Op {
-	all := make([]*Entry, 0, f.tree.Len())
-	f.tree.Ascend(func(e *Entry) bool {
-		all = append(all, e)
-		return true
-	})
-	slices.SortFunc(all, func(a, b *Entry) int { return cmp.Compare(a.Rev, b.Rev) })
-	kept := map[store.Key]bool{}
-	for _, op := range written {
-		kept[op.Key] = true
-	}
-	var ops []store.Op
-	for _, e := range all {
-		if len(ops) == n {
-			break
-		}
-		if key := keyOf(f.kind, e.Key); !kept[key] {
-			ops = append(ops, store.Op{Key: key, Delete: true})
-		}
-	}
-	return ops
 }

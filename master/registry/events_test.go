@@ -242,6 +242,42 @@ func TestTheNewestEventsAreKept(t *testing.T) {
 	})
 }
 
+// Who floods a namespace pushes out what is in it, not what others have to say.
+func TestAFloodOfEventsStaysInItsNamespace(t *testing.T) {
+	inEvents(t, 200, func(t *testing.T, r *registry.Registry, _ *counted) {
+		write := func(ns, name string) {
+			e := remark(name)
+			e.Namespace, e.InvolvedObject.Namespace = ns, ns
+			if _, err := r.Create(t.Context(), api.Events, e, client.CreateOptions{}); err != nil {
+				t.Error(err)
+			}
+		}
+		for i := range 30 {
+			write("quiet", fmt.Sprint("e", i))
+			write("calm", fmt.Sprint("e", i))
+		}
+		var flood sync.WaitGroup
+		for i := range 2000 {
+			flood.Go(func() { write("flood", fmt.Sprint("e", i)) })
+		}
+		flood.Wait()
+		write("flood", "last")
+		for ns, want := range map[string]int{"quiet": 30, "calm": 30} {
+			l, err := r.List(t.Context(), api.Events, client.ListOptions{Namespace: ns})
+			if err != nil || len(l.Items) != want {
+				t.Errorf("%s has %d of its %d Events: %v", ns, len(l.Items), want, err)
+			}
+		}
+		l, err := r.List(t.Context(), api.Events, client.ListOptions{})
+		if err != nil || len(l.Items) > 210 {
+			t.Errorf("%d Events are kept: %v", len(l.Items), err)
+		}
+		if _, err := r.Get(t.Context(), api.Events, client.Key{Namespace: "flood", Name: "last"}, client.GetOptions{}); err != nil {
+			t.Errorf("the newest: %v", err)
+		}
+	})
+}
+
 func TestTooManyWaitingEventsAreRefused(t *testing.T) {
 	inEvents(t, 0, func(t *testing.T, r *registry.Registry, l *counted) {
 		l.SetQuorum(false)
