@@ -75,6 +75,9 @@ func TestARemovedMachineIsNobody(t *testing.T) {
 	if out, err := tryShoal(t.Context(), "remove", victim); err == nil || !strings.Contains(err.Error(), "shoal drain "+victim) {
 		t.Errorf("with its pods on it: %v %s", err, out)
 	}
+	if out, err := tryShoal(t.Context(), "--peer", victim, "remove", victim, "--force"); err == nil || !strings.Contains(err.Error(), "you ask "+victim+" itself") {
+		t.Errorf("asked itself: %v %s", err, out)
+	}
 	if out, err := tryShoal(t.Context(), "remove", "nobody"); err == nil || !strings.Contains(err.Error(), `no machine "nobody" was ever let in`) {
 		t.Errorf("one that is not there: %v %s", err, out)
 	}
@@ -105,7 +108,7 @@ func TestARemovedMachineIsNobody(t *testing.T) {
 			}
 		}
 	}
-	running(t, c.api, "web", 8, 60*time.Second)
+	running(t, c.api, "web", 8, 60*time.Second, victim)
 	if out := shoal(t, "get", "pods", "-o", "wide"); strings.Contains(out, victim) {
 		t.Errorf("pods are still there:\n%s", out)
 	}
@@ -137,10 +140,23 @@ func TestARemovedMachineIsNobody(t *testing.T) {
 		t.Errorf("again: %v %s", err, out)
 	}
 	was := master(t) // hands its role over first
-	if out := shoal(t, "remove", was, "--force"); !strings.Contains(out, was+" is removed") || master(t) == was {
-		t.Errorf("the Master: %s", out)
+	for _, p := range left {
+		out, err := tryShoal(t.Context(), "lab", "exec", p.Name, "--", binary(), "--data-dir", p.DataDir(), "remove", was, "--force")
+		switch {
+		case p.Name == was && (err == nil || !strings.Contains(err.Error(), "you ask "+was+" itself")):
+			t.Errorf("the Master, asked itself: %v %s", err, out)
+		case p.Name != was && (err != nil || !strings.Contains(out, was+" is removed")):
+			t.Errorf("the Master, asked at %s: %v %s", p.Name, err, out)
+		}
 	}
-	running(t, c.api, "web", 8, 60*time.Second)
+	for _, p := range left {
+		if p.Name == was {
+			continue
+		}
+		if out := shoal(t, "lab", "exec", p.Name, "--", binary(), "--data-dir", p.DataDir(), "peers"); strings.Contains(out, was) {
+			t.Errorf("%s is a peer still, says %s:\n%s", was, p.Name, out)
+		}
+	}
 }
 
 // keyOfSecrets names the key that seals Secrets.

@@ -31,9 +31,11 @@ metadata: {name: reader}
 spec:
   nodeName: %s
   restartPolicy: Never
+  securityContext: {runAsNonRoot: true, runAsUser: 1000, seccompProfile: {type: RuntimeDefault}}
   containers:
   - name: c
-    image: shoal/probe
+    securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+    image: shoal.local/probe:1
     command: [/app, say, "$(FROM)"]
     env: [{name: FROM, valueFrom: {secretKeyRef: {name: horse, key: password}}}]
     volumeMounts: [{name: s, mountPath: /s}]

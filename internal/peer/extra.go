@@ -16,9 +16,9 @@ import (
 // extra serves the paths below /shoal/: what is about peers and not about objects.
 func (p *Peer) extra() http.Handler {
 	m := http.NewServeMux()
-	m.Handle("DELETE /shoal/v1/peers/{name}", p.admins(p.onTheMaster(func(w http.ResponseWriter, r *http.Request) {
+	m.Handle("DELETE /shoal/v1/peers/{name}", p.admins(p.survivors(p.onTheMaster(func(w http.ResponseWriter, r *http.Request) {
 		answer(w, struct{}{}, p.remove(r.Context(), r.PathValue("name")))
-	})))
+	}))))
 	m.HandleFunc("GET /shoal/v1/peers", func(w http.ResponseWriter, _ *http.Request) { answer(w, p.list(), nil) })
 	m.Handle("GET /shoal/v1/tokens", p.admins(p.onTheMaster(func(w http.ResponseWriter, _ *http.Request) {
 		all, err := p.tokens()

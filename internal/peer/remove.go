@@ -18,6 +18,7 @@ import (
 	"shoal/internal/api"
 	"shoal/internal/client"
 	"shoal/internal/pki"
+	"shoal/master/auth"
 )
 
 // errRemoved ends a peer whose machine was taken out of the cluster.
@@ -26,6 +27,25 @@ var errRemoved = errors.New("this machine was removed from the cluster")
 func (p *Peer) removedFor(err error) error {
 	return fmt.Errorf("%w: it is not let in any more with the key that it has, and its pods run on. To bring it back, end them, empty %s, and join with a token: "+
 		"shoal up --join HOST --token TOKEN", err, p.dir.path)
+}
+
+// survivors lets nobody remove the machine that they ask, or whose administrator's certificate they show: they would not hear the answer, and nothing after it.
+func (p *Peer) survivors(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name := r.PathValue("name")
+		if name == p.cfg.Name && r.Header.Get(auth.ForwardedHeader) == "" {
+			fail(w, failf(http.StatusConflict, "you ask %[1]s itself, which cannot answer once it is removed: ask another peer (--peer), or on another machine", name))
+			return
+		}
+		if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+			if _, is, err := p.raft.Store().Get(adminsOf(name)+store.Key(pki.Hash(r.TLS.PeerCertificates[0])), 0); err == nil && is {
+				fail(w, failf(http.StatusConflict, "you show the administrator's certificate of %[1]s, which is refused once that is removed: do it on another machine, "+
+					"or with a kubeconfig from there (shoal kubeconfig)", name))
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // remove takes a machine out of the cluster for good. One transaction refuses its key and forgets it; then it is no member of the log any more, and has no
