@@ -238,12 +238,17 @@ func TestNobodyHasMoreThanTheirShare(t *testing.T) {
 
 func TestLimit(t *testing.T) {
 	l := fair.NewLimit(2)
-	if !l.Take("a") || !l.Take("a") || l.Take("a") || !l.Take("b") {
-		t.Error("two each are allowed")
+	for i, c := range []struct {
+		user string
+		want bool
+	}{{"a", true}, {"a", true}, {"a", false}, {"b", true}} {
+		if got := l.Take(c.user); got != c.want {
+			t.Errorf("%d: %s may have one more: %v", i, c.user, got)
+		}
 	}
 	l.GiveBack("a")
-	if !l.Take("a") || l.Take("a") {
-		t.Error("what was given back is there again")
+	if got := []bool{l.Take("a"), l.Take("a")}; !got[0] || got[1] {
+		t.Error("after one was given back:", got)
 	}
 	if all, rejected := l.Stats(); all != 3 || rejected != 2 {
 		t.Error(all, rejected)
