@@ -175,9 +175,11 @@ func (w *matrixWorld) subject(name string) *subject {
 func (w *matrixWorld) clients(p *Peer) map[string]*http.Client {
 	all := map[string]*http.Client{}
 	for _, s := range w.subjects {
-		t := &http2.Transport{TLSClientConfig: p.clientTLS(s.certs...)}
-		w.t.Cleanup(t.CloseIdleConnections)
-		all[s.name] = &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		all[s.name] = &http.Client{
+			Transport:     &http2.Transport{TLSClientConfig: p.clientTLS(s.certs...)},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}
+		w.t.Cleanup(all[s.name].CloseIdleConnections)
 	}
 	return all
 }

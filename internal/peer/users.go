@@ -46,7 +46,7 @@ func (b bootstrapTokens) User(ctx context.Context, token string) (*auth.User, er
 		return auth.BootstrapTokens{Now: b.p.now, Secret: b.p.systemSecret}.User(ctx, token)
 	}
 	var why error = errLocked
-	for _, holder := range (peers{b.p}).Holders() {
+	for _, holder := range peers(b).Holders() {
 		body, err := b.p.transport.post(ctx, holder, bootstrapTokenPath, []byte(token))
 		switch {
 		case codeOf(err) == http.StatusNotFound:

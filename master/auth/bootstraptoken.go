@@ -13,15 +13,16 @@ import (
 
 // What Kubernetes' bootstrap tokens are made of (kubernetes.io, "Authenticating with Bootstrap Tokens").
 const (
-	bootstrapType   corev1.SecretType = "bootstrap.kubernetes.io/token"
-	bootstrapName                     = "bootstrap-token-"  // and ID, of the Secret
-	bootstrapUser                     = "system:bootstrap:" // and ID
-	bootstrapGroup                    = "system:bootstrappers"
-	bootstrapID                       = "token-id"
-	bootstrapSecret                   = "token-secret"
-	bootstrapEnds                     = "expiration" // RFC 3339
-	bootstrapUsage                    = "usage-bootstrap-authentication"
-	bootstrapGroups                   = "auth-extra-groups" // with commas
+	bootstrapType corev1.SecretType = "bootstrap.kubernetes.io/token"
+
+	bootstrapName   = "bootstrap-token-"  // and ID, of the Secret
+	bootstrapUser   = "system:bootstrap:" // and ID
+	bootstrapGroup  = "system:bootstrappers"
+	bootstrapID     = "token-id"
+	bootstrapSecret = "token-secret"
+	bootstrapEnds   = "expiration" // RFC 3339
+	bootstrapUsage  = "usage-bootstrap-authentication"
+	bootstrapGroups = "auth-extra-groups" // with commas
 )
 
 var (
