@@ -75,6 +75,9 @@ func (d *delegate) NotifyLeave(n *memberlist.Node) {
 		return
 	}
 	m.up, m.wait, m.next, m.doubted = false, 0, now, false
+	if now.Sub(g.toldAt) < unsettled {
+		signal(g.announce)
+	}
 	g.judgeLocked(now)
 	signal(g.wake)
 }

@@ -81,6 +81,8 @@ type Gossip struct {
 	doubts  []string // members that others should look at, not told yet
 	seq     uint64   // of the newest own vote
 	meta    []byte
+	told    []byte    // metadata that the others were told
+	toldAt  time.Time // for the first time
 	changed chan struct{}
 	joinErr error
 	rival   string // address of the last machine met that has our name

@@ -287,6 +287,30 @@ func TestKeyRotationLosesNobody(t *testing.T) {
 	})
 }
 
+// TestNewsAreHeardWhileAMachineDies: what a peer says of itself at that moment does not wait until the others compare all they know.
+func TestNewsAreHeardWhileAMachineDies(t *testing.T) {
+	for _, after := range []time.Duration{0, 100 * time.Millisecond, 300 * time.Millisecond, 600 * time.Millisecond, time.Second} {
+		inBubble(t, func(t *testing.T, c *cluster) {
+			for _, name := range []string{"a", "b", "c"} {
+				c.startAs(c.net.Add(name), func(cfg *gossip.Config) {
+					cfg.Timings = gossip.Timings{ProbeInterval: 500 * time.Millisecond, ProbeTimeout: 150 * time.Millisecond, Suspicion: 1, GossipInterval: 2 * time.Second}
+				})
+			}
+			c.waitAll(states(gossip.Alive, "a", "b", "c"), 5*time.Second)
+			c.pass(5 * time.Second) // they have compared what they know
+			c.peers["c"].machine.Off()
+			c.pass(after)
+			if err := c.peers["b"].UpdateMeta(map[string]string{"news": "heard"}); err != nil {
+				t.Fatal(err)
+			}
+			c.pass(6 * time.Second)
+			if m, _ := c.peers["a"].Member("b"); m.Meta["news"] != "heard" {
+				t.Errorf("said %v after a death: %v", after, m.Meta)
+			}
+		})
+	}
+}
+
 func TestOtherLabelDoesNotMix(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		c.start("a")

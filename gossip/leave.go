@@ -67,6 +67,10 @@ func (g *Gossip) sayGoodbye(ml *memberlist.Memberlist) error {
 	return nil
 }
 
+// unsettled is for how long metadata may not have reached everyone: memberlist sends news a few times only, and while a machine is dying, those may all go to
+// it. So they are sent again when it has fallen.
+const unsettled = 10 * time.Second
+
 // announceMeta tells the others when this peer's metadata changed.
 func (g *Gossip) announceMeta(ctx context.Context, ml *memberlist.Memberlist) error {
 	for {
@@ -75,6 +79,11 @@ func (g *Gossip) announceMeta(ctx context.Context, ml *memberlist.Memberlist) er
 			return context.Cause(ctx)
 		case <-g.announce:
 		}
+		g.mu.Lock()
+		if string(g.told) != string(g.meta) {
+			g.told, g.toldAt = g.meta, time.Now()
+		}
+		g.mu.Unlock()
 		if err := ml.UpdateNode(time.Second); err != nil {
 			g.log.Debug("announce metadata", "err", err) // it is queued all the same
 		}
