@@ -29,6 +29,7 @@ import (
 // cluster is a registry with Masters that come and go, and Nodes whose peers do what peers do. It lives in a synctest
 // bubble: settle returns when everybody has nothing left to do, and time moves only then and when a test waits.
 type cluster struct {
+	ca ca
 	*testing.T
 	*registry.Registry
 	log      *registrytest.Log
@@ -70,6 +71,36 @@ func inCluster(t *testing.T, n int, f func(c *cluster)) {
 	})
 }
 
+// ca is what the API's certificates are signed by; it changes when a test says so.
+type ca struct {
+	mu      sync.Mutex
+	now     string
+	changed chan struct{}
+}
+
+func (a *ca) pem() []byte {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return []byte(cmp.Or(a.now, testCA))
+}
+
+func (a *ca) next() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.changed == nil {
+		a.changed = make(chan struct{})
+	}
+	return a.changed
+}
+
+func (a *ca) set(now string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.now = now
+	close(a.changed)
+	a.changed = nil
+}
+
 // rev is the store's revision.
 func (c *cluster) rev() uint64 { return uint64(c.log.Store().Rev()) }
 
@@ -84,7 +115,7 @@ func (c *cluster) leadAs(term uint64, by client.Interface, without ...string) {
 	c.Helper()
 	m := master.New(master.Config{
 		Client: by, Liveness: c.live, PodCIDR: registrytest.PodCIDR, ServiceCIDR: registrytest.ServiceCIDR,
-		CA: []byte(testCA), EvictionGrace: evictionGrace, AgentGrace: agentGrace, Detector: &c.detector, Usage: c.usage, Without: without, Rebalance: c.balanced,
+		CA: c.ca.pem, CAChanged: c.ca.next, EvictionGrace: evictionGrace, AgentGrace: agentGrace, Detector: &c.detector, Usage: c.usage, Without: without, Rebalance: c.balanced,
 		Log: clienttest.Logger(c, slog.DiscardHandler),
 	})
 	c.master.Store(m)

@@ -33,8 +33,10 @@ type Config struct {
 	PodCIDR     netip.Prefix
 	ServiceCIDR netip.Prefix
 	Domain      string
-	// CA is what the API's certificates are signed by, in PEM. Every namespace gets it.
-	CA []byte
+	// CA returns whom the API's certificates are signed by, in PEM, which every namespace gets. CAChanged returns a channel that is closed when
+	// that may have changed. Nil: no namespace gets any.
+	CA        func() []byte
+	CAChanged func() <-chan struct{}
 	// EvictionGrace is how long pods without a toleration of their own stay on a Node whose machine is gone, default 5 s.
 	EvictionGrace time.Duration
 	// AgentGrace is how long pods stay on a Node whose machine answers but whose peer does not, default 5 min.
@@ -93,7 +95,7 @@ func (m *Master) Lead(ctx context.Context, term uint64) error {
 	events := client.NewRecorder(client.RecorderConfig{Client: m.cfg.Client, Component: "shoal", Now: m.cfg.Clock, Log: log})
 	controllers := controller.New(controller.Config{
 		Client: m.cfg.Client, Caches: caches, Events: events, Liveness: m.cfg.Liveness, Now: m.cfg.Clock, Log: log,
-		EvictionGrace: m.cfg.EvictionGrace, AgentGrace: m.cfg.AgentGrace, CA: m.cfg.CA, Usage: m.cfg.Usage, Without: m.cfg.Without, Metrics: m.cfg.Metrics,
+		EvictionGrace: m.cfg.EvictionGrace, AgentGrace: m.cfg.AgentGrace, CA: m.cfg.CA, CAChanged: m.cfg.CAChanged, Usage: m.cfg.Usage, Without: m.cfg.Without, Metrics: m.cfg.Metrics,
 	})
 	pods := scheduler.New(scheduler.Config{
 		Client: m.cfg.Client, Pods: caches.Pods, Nodes: caches.Nodes, Services: caches.Services,

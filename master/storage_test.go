@@ -44,6 +44,10 @@ func TestEveryNamespaceKeepsTheCA(t *testing.T) {
 			is(testCA)
 			get[*corev1.ServiceAccount](c, api.ServiceAccounts, "default", "default")
 		}
+		for _, pem := range []string{testCA + ", and another CA", "another CA"} {
+			c.ca.set(pem)
+			is(pem)
+		}
 	})
 }
 

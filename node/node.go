@@ -85,6 +85,9 @@ type Config struct {
 	CSI CSI
 	// Manifests say which static pods there are; nil: there are none.
 	Manifests Manifests
+	// Signer names who signs the tokens of service accounts now, with a channel that is closed when that may have changed. Tokens that another one
+	// signed are renewed. Nil: it is always the same.
+	Signer func() (string, <-chan struct{})
 	// Detector is given to every cache; for tests.
 	Detector *client.MutationDetector
 }
@@ -192,7 +195,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.machine = detect(n.cfg.Dir)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		n.self.Run, n.objects.Run, n.service.Run, n.refs.Run, n.local.Run, n.events.Run, n.writer.Run, n.pods.Run, n.register, n.static.Run, n.showDrivers, n.watchImages, n.watchPressure, n.follow, n.begin,
+		n.self.Run, n.objects.Run, n.service.Run, n.refs.Run, n.local.Run, n.events.Run, n.writer.Run, n.pods.Run, n.register, n.static.Run, n.showDrivers, n.watchImages, n.watchPressure, n.follow, n.tokens.follow, n.begin,
 	} {
 		g.Go(func() error { return run(ctx) })
 	}

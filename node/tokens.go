@@ -110,6 +110,41 @@ func (t *tokens) hold(uid types.UID, key tokenKey, fresh *token, after time.Dura
 	t.held[uid][key] = fresh
 }
 
+// follow has all tokens renewed when somebody else signs them, until ctx ends.
+func (t *tokens) follow(ctx context.Context) error {
+	if t.n.cfg.Signer == nil {
+		return nil
+	}
+	last, changed := t.n.cfg.Signer()
+	for {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+		var by string
+		if by, changed = t.n.cfg.Signer(); by != last {
+			last = by
+			t.n.pods.refresh(t.age(t.n.cfg.Now()))
+		}
+	}
+}
+
+// age makes every token due for renewal, and returns the pods that have one.
+func (t *tokens) age(now time.Time) (pods []types.UID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for uid, held := range t.held {
+		for key, one := range held {
+			due := *one // whoever reads the old one goes on
+			due.renew = now
+			held[key] = &due
+		}
+		pods = append(pods, uid)
+	}
+	return pods
+}
+
 // release forgets a pod's tokens.
 func (t *tokens) release(uid types.UID) {
 	t.mu.Lock()

@@ -42,6 +42,44 @@ func (i *issuer) Create(_ context.Context, k *api.Kind, o runtime.Object, opts c
 	return req, nil
 }
 
+// TestTokensOfAnotherSignerAreRenewed: when the cluster's CA has changed, what the old one signed is good for a while only.
+func TestTokensOfAnotherSignerAreRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		by, changed := "old", make(chan struct{})
+		n := &Node{log: slog.New(slog.DiscardHandler), cfg: Config{
+			Client: &issuer{}, Now: time.Now, Signer: func() (string, <-chan struct{}) { return by, changed },
+		}}
+		n.pods = &pods{n: n}
+		n.tokens = newTokens(n)
+		w := newWorker(n, "u")
+		n.pods.workers = map[types.UID]*worker{"u": w}
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p", UID: "u"}, Spec: corev1.PodSpec{ServiceAccountName: "sa"}}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- n.tokens.follow(ctx) }()
+		synctest.Wait()
+		for _, tc := range []struct{ by, want string }{{"old", "token-1"}, {"old", "token-1"}, {"new", "token-2"}, {"new", "token-2"}} {
+			was := changed
+			by, changed = tc.by, make(chan struct{})
+			close(was)
+			synctest.Wait()
+			if got, err := n.tokens.Token(ctx, p, "", 3600); got != tc.want || err != nil {
+				t.Errorf("signed by the %s one: %s, not %s (%v)", tc.by, got, tc.want, err)
+			}
+		}
+		w.mu.Lock()
+		if !w.refresh {
+			t.Error("the pod was not told")
+		}
+		w.mu.Unlock()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		n.tokens.release("u")
+	})
+}
+
 func TestTokensAreRenewedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		from := &issuer{}

@@ -44,6 +44,7 @@ type Globals struct {
 type conn struct {
 	urls []string
 	rest *rest.Config // the credentials, as streams want them
+	lab  bool         // the cluster is the lab of this machine
 	api  *client.HTTP
 
 	warnings io.Writer
@@ -56,6 +57,7 @@ type endpoints struct {
 	byName map[string]string // URL by peer name
 	order  []string          // names, the preferred one first
 	rest   rest.Config
+	lab    bool
 }
 
 // connect finds peers and credentials: from --kubeconfig, the local peer's data directory, the running lab, or the usual
@@ -65,7 +67,7 @@ func (g *Globals) connect() (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{rest: &ends.rest, warnings: g.warnings, warned: map[string]bool{}}
+	c := &conn{rest: &ends.rest, lab: ends.lab, warnings: g.warnings, warned: map[string]bool{}}
 	for _, list := range g.Peer {
 		for p := range strings.SplitSeq(list, ",") {
 			u, err := ends.resolve(p)
@@ -159,7 +161,11 @@ func (g *Globals) discover() (*endpoints, error) {
 			"see what the peer says, or give --kubeconfig FILE (shoal kubeconfig, on a machine whose peer votes)", g.DataDir)
 	}
 	if _, err := os.Stat(lab.Kubeconfig()); err == nil {
-		return fromKubeconfig(lab.Kubeconfig())
+		ends, err := fromKubeconfig(lab.Kubeconfig())
+		if err == nil {
+			ends.lab = true
+		}
+		return ends, err
 	}
 	if home := clientcmd.RecommendedHomeFile; home != "" {
 		if _, err := os.Stat(home); err == nil {

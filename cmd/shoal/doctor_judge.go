@@ -27,6 +27,7 @@ func judge(f *facts) []finding {
 		{Item: "5.7.4", What: "the namespace default is not used", How: "pods in it", Found: f.inDefault()},
 		{What: "users' tokens end", How: "shoal user list", Found: f.endlessTokens()},
 		{What: "no token for joining is left", How: "shoal token list", Found: f.joinTokens()},
+		{What: "the keys of the cluster are younger than a year, and none is about to be replaced", How: "shoal rotate status", Found: f.oldKeys(time.Now())},
 		{Item: "1.2.27", What: "Secrets are encrypted before they are written, with a key that only voters have", How: "shoal rotate secrets --status", Found: f.clearSecrets()},
 	}
 	for i := range all {
@@ -209,6 +210,29 @@ func (f *facts) endlessTokens() (out []string) {
 	for _, u := range f.users {
 		if u.Expires == nil {
 			out = append(out, fmt.Sprintf("%s, token %s: shoal user revoke %[1]s --token %[2]s", u.User, u.ID))
+		}
+	}
+	return out
+}
+
+// oldKeys are those that were not rotated for a year, and rotations that are under way. Who never rotated has keys as old as the cluster.
+func (f *facts) oldKeys(now time.Time) (out []string) {
+	made := now
+	for _, n := range f.namespaces {
+		if n.Name == "kube-system" {
+			made = n.CreationTimestamp.Time
+		}
+	}
+	for _, r := range f.rotations {
+		since := made
+		if r.Finished != nil {
+			since = *r.Finished
+		}
+		switch {
+		case r.ID != "" && r.Phase != api.RotationDone:
+			out = append(out, rotationLine(&r, now))
+		case now.Sub(since) > 365*24*time.Hour:
+			out = append(out, fmt.Sprintf("%s: as it is since %s: shoal rotate %[1]s", r.What, since.Format(time.DateOnly)))
 		}
 	}
 	return out

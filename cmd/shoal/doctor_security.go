@@ -197,6 +197,7 @@ type facts struct {
 	tokens       []api.Token
 	secrets      []api.Holder // who may read all Secrets
 	sealing      api.Sealing
+	rotations    []api.Rotation
 }
 
 // binding is a RoleBinding, or of no namespace a ClusterRoleBinding.
@@ -223,6 +224,10 @@ func (c *conn) securityFacts(ctx context.Context) (f *facts, err error) {
 			return err
 		},
 		func() error { return c.json(ctx, request{method: "GET", path: "/shoal/v1/tokens"}, &f.tokens) },
+		func() (err error) {
+			f.rotations, err = c.rotations(ctx)
+			return err
+		},
 		func() error {
 			return c.json(ctx, request{method: "GET", path: "/shoal/v1/rotations/secrets"}, &f.sealing)
 		},

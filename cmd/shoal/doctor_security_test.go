@@ -149,7 +149,7 @@ func TestDoctorOfSecurity(t *testing.T) {
 			fmt.Fprint(w, `{"peer":"peer-1","peers":[]}`)
 			return
 		}
-		if r.URL.Path == "/shoal/v1/rotations/secrets" {
+		if strings.HasPrefix(r.URL.Path, "/shoal/v1/rotations/") {
 			fmt.Fprint(w, "{}")
 			return
 		}

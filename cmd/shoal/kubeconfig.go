@@ -4,8 +4,13 @@ import (
 	"context"
 	"os"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"shoal/internal/api"
+	"shoal/internal/client"
 )
 
 type kubeconfigCmd struct {
@@ -38,7 +43,7 @@ func (c *conn) printKubeconfig(ctx context.Context, std streams, user, namespace
 	if err != nil {
 		return err
 	}
-	ca, err := inline(c.rest.CAData, c.rest.CAFile)
+	ca, err := c.authorities(ctx)
 	if err != nil {
 		return err
 	}
@@ -55,6 +60,18 @@ func (c *conn) printKubeconfig(ctx context.Context, std streams, user, namespace
 	}
 	_, err = std.out.Write(b)
 	return err
+}
+
+// authorities are the cluster's CAs as it says itself: while it gets a new one, there are two. Whoever may not ask has those that this command itself
+// trusts.
+func (c *conn) authorities(ctx context.Context) ([]byte, error) {
+	o, err := c.api.Get(ctx, api.ConfigMaps, client.Key{Namespace: metav1.NamespaceSystem, Name: api.RootCAName}, client.GetOptions{})
+	if err == nil {
+		if m, ok := o.(*corev1.ConfigMap); ok && m.Data[corev1.ServiceAccountRootCAKey] != "" {
+			return []byte(m.Data[corev1.ServiceAccountRootCAKey]), nil
+		}
+	}
+	return inline(c.rest.CAData, c.rest.CAFile)
 }
 
 func inline(data []byte, file string) ([]byte, error) {

@@ -8,6 +8,9 @@ const (
 	RotateCA     = "ca"
 )
 
+// RotationOverlap is the phase of a CA's rotation that ends by itself when Until is over.
+const RotationOverlap = "overlap"
+
 // RotationDone is the phase in which nothing is left to do.
 const RotationDone = "done"
 

@@ -41,6 +41,8 @@ func (c *Config) check(src source) error {
 	}
 	k.positive("timeouts.eviction_grace", c.Timeouts.EvictionGrace, time.Second)
 	k.positive("timeouts.agent_grace", c.Timeouts.AgentGrace, time.Second)
+	k.positive("master.peer_certificates", c.Master.PeerCertificates, 30*time.Second)
+	k.positive("master.admin_certificates", c.Master.AdminCertificates, 30*time.Second)
 	k.backup(&c.Backup)
 	k.audit(&c.Log.Audit)
 	k.oidc(&c.API.OIDC)

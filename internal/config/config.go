@@ -85,6 +85,9 @@ type Runtime struct {
 type Master struct {
 	Without   []string `toml:"without"`   // controllers that do not run, of those named in Controllers
 	Rebalance bool     `toml:"rebalance"` // running pods are moved to machines that have come back
+	// For how long certificates are signed. They are renewed when a third of that is left.
+	PeerCertificates  time.Duration `toml:"peer_certificates"`
+	AdminCertificates time.Duration `toml:"admin_certificates"`
 }
 
 // Controllers are those that a cluster may do without, because somebody else does their work, by Kubernetes' names.
@@ -137,7 +140,7 @@ func Default() *Config {
 		Eviction: Eviction{Memory: "100Mi", Disk: "10%", Inodes: "5%", PIDs: "5%"},
 		Runtime:  Runtime{CgroupParent: "/shoal", OCIRuntime: "runc", PodPIDs: 4096, KubeletDir: "/var/lib/kubelet", InsecureRegistries: []string{}, Mirrors: map[string][]string{}},
 		Timeouts: Timeouts{EvictionGrace: 3 * time.Second, AgentGrace: 5 * time.Minute},
-		Master:   Master{Without: []string{}},
+		Master:   Master{Without: []string{}, PeerCertificates: 7 * 24 * time.Hour, AdminCertificates: 30 * 24 * time.Hour},
 		Backup:   Backup{Directory: "/var/backups/shoal", Keep: 14, Recipients: []string{}},
 		Log:      Log{Level: "info", Format: "text", Audit: Audit{Enabled: true, MaxSize: "64Mi", Keep: 8}},
 	}

@@ -35,6 +35,15 @@ func (l *Lab) writeKubeconfig() error {
 	return os.WriteFile(Kubeconfig(), []byte(b.String()), 0o600)
 }
 
+// RefreshKubeconfig writes the kubeconfig anew when the peers have other certificates. It takes no lock.
+func RefreshKubeconfig() error {
+	peers, err := Peers()
+	if err != nil {
+		return err
+	}
+	return (&Lab{state: state{Peers: peers}}).writeKubeconfig()
+}
+
 func (l *Lab) readFromAnyPeer(name string) ([]byte, error) {
 	var last error
 	for _, p := range l.state.Peers {

@@ -31,7 +31,7 @@ func newAccounts(p *Peer) *accounts {
 	a := &accounts{p: p}
 	a.rules = auth.Accounts{
 		Issuer: issuer, Audiences: []string{issuer, "shoal"}, Now: p.now, UID: a.uid,
-		Open: func(token string) ([]byte, error) { return pki.OpenToken(p.id.CA(), token) },
+		Open: func(token string) ([]byte, error) { return pki.OpenToken(p.id.CAs(), token) },
 	}
 	return a
 }
@@ -108,7 +108,7 @@ func (a *accounts) Issuer() string { return a.rules.Issuer }
 func (a *accounts) Audiences() []string { return a.rules.Audiences }
 
 // Keys implements the API's Accounts.
-func (a *accounts) Keys() ([]byte, error) { return pki.TokenKeys(a.p.id.CA()) }
+func (a *accounts) Keys() ([]byte, error) { return pki.TokenKeys(a.p.id.CAs()) }
 
 // grants are the bindings that people made, as this peer's replica has them.
 type grants struct{ local client.Interface }

@@ -58,8 +58,7 @@ func (p *Peer) admitOnce(ctx context.Context, req joinRequest) (joinAnswer, erro
 		return joinAnswer{}, failf(http.StatusBadRequest, "csr: %v", err)
 	}
 	p.waitCA(ctx)
-	ca, err := openCA(p.raft, p.id)
-	if err != nil {
+	if _, err := openCA(p.raft, p.id); err != nil {
 		return joinAnswer{}, failf(http.StatusServiceUnavailable, "%v", err)
 	}
 	pub, err := publicBytes(csr.PublicKey)
@@ -88,7 +87,7 @@ func (p *Peer) admitOnce(ctx context.Context, req joinRequest) (joinAnswer, erro
 	if !res.OK {
 		return joinAnswer{}, errJoinedMeanwhile
 	}
-	chain, err := ca.IssuePeer(csr, p.profile(req.Name), p.now())
+	chain, err := p.issue(csr, req.Name)
 	if err != nil {
 		return joinAnswer{}, err
 	}
@@ -97,7 +96,7 @@ func (p *Peer) admitOnce(ctx context.Context, req joinRequest) (joinAnswer, erro
 }
 
 func (p *Peer) profile(name string) pki.PeerProfile {
-	return pki.PeerProfile{Name: name, Domain: p.cfg.Network.Domain, ServiceIP: p.serviceIP(1), Epoch: p.memory.Epoch}
+	return pki.PeerProfile{Name: name, Domain: p.cfg.Network.Domain, ServiceIP: p.serviceIP(1), Epoch: p.memory.Epoch, Life: p.cfg.Master.PeerCertificates}
 }
 
 // checkCredential returns the transaction that uses the token up, or an empty one for the cluster secret or a certificate.
@@ -177,7 +176,7 @@ func (p *Peer) newToken(ctx context.Context, req api.TokenRequest) (api.Token, e
 	if req.Uses < 1 || req.Uses > 1000 || req.TTLSeconds < 1 {
 		return api.Token{}, failf(http.StatusBadRequest, "uses must be 1 to 1000 and ttlSeconds at least 1")
 	}
-	t := pki.NewToken(pki.Hash(p.id.CA()))
+	t := pki.NewToken(pki.Hash(p.pinned()))
 	sum := sha256.Sum256([]byte(t.Bearer()))
 	record := tokenRecord{ID: t.ID, Hash: sum[:], UsesLeft: req.Uses, Expires: p.now().Add(time.Duration(req.TTLSeconds) * time.Second)}
 	op, err := put(tokenPrefix+store.Key(t.ID), record)

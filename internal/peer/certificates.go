@@ -90,7 +90,7 @@ func (p *Peer) waitCA(ctx context.Context) {
 
 // signPeer renews the asking peer's certificate.
 func (p *Peer) signPeer(_ context.Context, asker string, c *certRequest) ([]byte, error) {
-	return c.ca.IssuePeer(c.req, p.profile(asker), p.now())
+	return p.issue(c.req, asker)
 }
 
 // signAdmin gives a voter's operator an administrator's certificate. Voters hold the CA's key anyway; other peers'
@@ -102,7 +102,7 @@ func (p *Peer) signAdmin(ctx context.Context, asker string, c *certRequest) ([]b
 	if err := p.noteAdmin(ctx, asker, c.req); err != nil {
 		return nil, failf(http.StatusServiceUnavailable, "%v", err)
 	}
-	return c.ca.IssueClient(c.req, pki.AdminUser, []string{pki.MastersGroup}, 0, p.now())
+	return c.ca.IssueClient(c.req, pki.AdminUser, []string{pki.MastersGroup}, p.cfg.Master.AdminCertificates, p.now())
 }
 
 // ask has the Master sign a request, wherever it is.
@@ -128,35 +128,54 @@ func (p *Peer) ask(ctx context.Context, path string, csr []byte, sign signer) ([
 	return out.PEM, err
 }
 
-// renewals keeps this peer's certificate fresh, and the operator's while this peer votes.
+// renewals keeps this peer's certificates fresh, and the operator's while this peer votes, and does what a rotation of the CA asks.
 func (p *Peer) renewals(ctx context.Context) error {
-	for {
-		changed := p.raft.Changed()
-		next := p.id.RenewAt()
-		if err := p.renew(ctx); err != nil && ctx.Err() == nil {
-			p.log.Warn("cannot renew the certificate yet", "err", err)
-			next = p.now().Add(time.Minute)
-		}
+	var order caOrder
+	return p.follow(ctx, caRotationKey, func(ctx context.Context) (time.Duration, error) {
+		err := p.freshPapers(ctx, &order)
+		admin := p.now().Add(maxSleep)
 		if p.isVoter(p.cfg.Name) {
-			if err := p.ensureAdmin(ctx); err != nil && ctx.Err() == nil {
-				p.log.Warn("cannot get an administrator's certificate yet", "err", err)
-				next = p.now().Add(10 * time.Second)
+			end, aerr := p.ensureAdmin(ctx)
+			if aerr != nil {
+				aerr = fmt.Errorf("an administrator's certificate: %w", aerr)
 			}
+			admin, err = end, errors.Join(err, aerr)
 		}
-		timer := time.NewTimer(min(next.Sub(p.now()), 12*time.Hour))
-		select {
-		case <-changed:
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
+		if terr := p.tell(); terr != nil {
+			err = errors.Join(err, terr)
 		}
-		timer.Stop()
-	}
+		next := p.id.RenewAt()
+		if admin.Before(next) {
+			next = admin
+		}
+		return max(time.Second, min(next.Sub(p.now()), maxSleep)), err
+	}, p.raft.Changed)
 }
 
-func (p *Peer) renew(ctx context.Context) error {
-	if p.now().Before(p.id.RenewAt()) && p.namesAddress() {
+// freshPapers brings this peer's certificates to where they should be, and writes them down.
+func (p *Peer) freshPapers(ctx context.Context, order *caOrder) error {
+	if err := p.lookAtCARotation(ctx, order); err != nil {
+		return err
+	}
+	if err := p.trustBoth(order); err != nil {
+		return err
+	}
+	if err := p.renew(ctx, order); err != nil {
+		return fmt.Errorf("renew the certificate: %w", err)
+	}
+	if err := p.partWithOld(order); err != nil {
+		return err
+	}
+	return p.id.Save(p.dir.join("pki"))
+}
+
+func (p *Peer) renew(ctx context.Context, order *caOrder) error {
+	client, server, err := order.issuers()
+	if err != nil {
+		return err
+	}
+	fits := (client == nil || p.id.CA().Equal(client)) && (server == nil || p.id.ServerCA().Equal(server))
+	if fits && p.now().Before(p.id.RenewAt()) && p.namesAddress() {
 		return nil
 	}
 	csr, err := p.id.Request([]net.IP{p.advertise})
@@ -171,41 +190,49 @@ func (p *Peer) renew(ctx context.Context) error {
 		return err
 	}
 	p.log.Info("renewed the certificate", "until", p.id.Certificate().Leaf.NotAfter)
-	return p.id.Save(p.dir.join("pki"))
+	return nil
 }
 
-// namesAddress reports whether the certificate is good for the address this machine has now.
+// namesAddress reports whether the certificates are good for the address this machine has now.
 func (p *Peer) namesAddress() bool {
-	return p.id.Certificate().Leaf.VerifyHostname(p.advertise.String()) == nil
+	at := p.advertise.String()
+	return p.id.Certificate().Leaf.VerifyHostname(at) == nil && p.id.ServerCertificate().Leaf.VerifyHostname(at) == nil
 }
 
-// ensureAdmin keeps an administrator's certificate in the data directory, for the command line on this machine.
-func (p *Peer) ensureAdmin(ctx context.Context) error {
+// ensureAdmin keeps an administrator's certificate in the data directory, for the command line on this machine. It returns when to look
+// again.
+func (p *Peer) ensureAdmin(ctx context.Context) (time.Time, error) {
 	p.admin.Lock()
 	defer p.admin.Unlock()
 	certFile, keyFile := p.dir.join("pki", "admin.crt"), p.dir.join("pki", "admin.key")
 	// A crash between the two files leaves a pair that does not match.
-	if pair, err := tls.LoadX509KeyPair(certFile, keyFile); err == nil && p.now().Before(pair.Leaf.NotAfter.Add(-pki.ClientLife/3)) {
-		return nil
+	if pair, err := tls.LoadX509KeyPair(certFile, keyFile); err == nil && pair.Leaf.CheckSignatureFrom(p.id.CA()) == nil {
+		if again := pki.RenewAt(pair.Leaf); p.now().Before(again) {
+			return again, nil
+		}
 	}
 	key, err := pki.NewKey()
 	if err != nil {
-		return err
+		return time.Time{}, err
 	}
 	csr, err := pki.NewRequest(key, pki.AdminUser, nil)
 	if err != nil {
-		return err
+		return time.Time{}, err
 	}
 	chain, err := p.ask(ctx, "/peer/admin", csr, p.signAdmin)
 	if err != nil {
-		return fmt.Errorf("ask for an administrator's certificate: %w", err)
+		return time.Time{}, err
 	}
 	pem, err := pki.EncodeKey(key)
 	if err != nil {
-		return err
+		return time.Time{}, err
 	}
 	if err := pki.WriteFile(keyFile, pem, 0o600); err != nil {
-		return err
+		return time.Time{}, err
 	}
-	return pki.WriteFile(certFile, chain, 0o600)
+	cert, err := pki.ParseCert(chain)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return pki.RenewAt(cert), pki.WriteFile(certFile, chain, 0o600)
 }

@@ -2,12 +2,14 @@ package peer
 
 import (
 	"bytes"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -98,6 +100,7 @@ func TestACrashKeepsGossipsKeys(t *testing.T) {
 		c.Name = "here"
 		p := New(Config{Config: c, Log: slog.New(slog.DiscardHandler)})
 		p.dir, p.memory, p.advertise = d, memory{Name: "here", Keys: stages[0]}, net.IPv4(127, 0, 0, 1)
+		p.id = testIdentity(t, "here")
 		if err := errors.Join(d.write(p.memory), p.wireGossip()); err != nil {
 			return err
 		}
@@ -128,6 +131,104 @@ func TestACrashKeepsGossipsKeys(t *testing.T) {
 			t.Errorf("it said it held %v and holds %s", acked, now)
 		}
 	})
+}
+
+// TestACrashLeavesPapersOfOnePhase kills a machine at every change of a file while it does what a rotation of the CA asks.
+func TestACrashLeavesPapersOfOnePhase(t *testing.T) {
+	crash.Each(t, 1, func(dir string, ack func(string)) error {
+		d, err := openDataDir(filepath.Join(dir, "data"))
+		if err != nil {
+			return err
+		}
+		p := &Peer{cfg: config.Default(), dir: d, log: slog.New(slog.DiscardHandler), now: time.Now}
+		if err := p.found(hello{Name: "here", Address: "127.0.0.2:6443"}); err != nil {
+			return err
+		}
+		before := p.id.CA()
+		ack(shape(p.id, before))
+		key, err := os.ReadFile(p.caKeyFile())
+		if err != nil {
+			return err
+		}
+		old, err := pki.ParseCA(p.id.CAPEM(), key)
+		if err != nil {
+			return err
+		}
+		fresh, err := pki.NewCA(old.ClusterID(), p.now())
+		if err != nil {
+			return err
+		}
+		pem, err := p.id.Request(nil)
+		if err != nil {
+			return err
+		}
+		csr, err := pki.ParseRequest(pem)
+		if err != nil {
+			return err
+		}
+		client, err := fresh.IssuePeer(csr, p.profile("here"), p.now())
+		if err != nil {
+			return err
+		}
+		server, err := old.IssuePeer(csr, p.profile("here"), p.now())
+		if err != nil {
+			return err
+		}
+		for _, change := range []func() error{
+			func() error { return p.trust(old.Cert(), fresh.Cert()) },
+			func() error { return p.id.Replace(pki.Chain(client, server, nil)) },
+			p.id.ShowOne,
+			func() error { return p.trust(fresh.Cert()) },
+		} {
+			if err := errors.Join(change(), p.id.Save(d.join("pki"))); err != nil {
+				return err
+			}
+			ack(shape(p.id, before))
+		}
+		return nil
+	}, func(t *testing.T, dir string, acked []string) {
+		shapes := []string{"AA A", "AA AB", "BA AB", "BB AB", "BB B"}
+		if len(acked) == 0 {
+			return // it founds again
+		}
+		at := filepath.Join(dir, "data", "pki")
+		id, err := pki.LoadIdentity(at)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		n := len(acked)
+		if now := len(id.CAs()); now != len(strings.Fields(shapes[n-1])[1]) && now != len(strings.Fields(shapes[min(n, 4)])[1]) {
+			t.Errorf("after %v it trusts %d CAs", acked, now)
+		}
+		for i, s := range acked {
+			if s != shapes[i] {
+				t.Errorf("it went through %v, not %v", acked, shapes)
+			}
+		}
+		if err := id.Save(at); err != nil {
+			t.Error(err)
+		}
+		if beside, err := os.ReadFile(filepath.Join(at, "ca.crt")); err != nil || !bytes.Equal(beside, id.CAPEM()) {
+			t.Errorf("the CAs' certificates beside it: %v", err)
+		}
+	})
+}
+
+// shape says who signed what an identity shows, client before server, and whom it trusts: A is the CA of before, B the new one.
+func shape(id *pki.Identity, before *x509.Certificate) string {
+	letter := func(ca *x509.Certificate) string {
+		if ca.Equal(before) {
+			return "A"
+		}
+		return "B"
+	}
+	var trusted []string
+	for _, ca := range id.CAs() {
+		trusted = append(trusted, letter(ca))
+	}
+	slices.Sort(trusted)
+	return letter(id.CA()) + letter(id.ServerCA()) + " " + strings.Join(trusted, "")
 }
 
 // renewFrom has a founder sign itself a certificate with an address.

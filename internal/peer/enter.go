@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"shoal/internal/pki"
@@ -81,7 +83,7 @@ func (p *Peer) resume(known memory) error {
 	}
 	if p.cfg.Token != "" && !known.Rejoin {
 		token, err := pki.ParseToken(p.cfg.Token)
-		if err == nil && token.CAHash != pki.Hash(id.CA()) {
+		if err == nil && !slices.ContainsFunc(id.CAs(), func(ca *x509.Certificate) bool { return token.CAHash == pki.Hash(ca) }) {
 			return fmt.Errorf("the data directory %s belongs to another cluster (%s) than the token: empty the directory to join "+
 				"(what only it holds is lost), or leave the token out", p.dir.path, known.ClusterID)
 		}

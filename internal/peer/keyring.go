@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"shoal/consensus/store"
 	"shoal/gossip"
@@ -25,20 +26,20 @@ type keyring struct {
 // away.
 func (p *Peer) keepKeyring(ctx context.Context) error {
 	var obeyed store.Rev
-	return p.follow(ctx, gossipRotationKey, p.gossip.Changed, func(ctx context.Context) error {
+	return p.follow(ctx, gossipRotationKey, func(ctx context.Context) (time.Duration, error) {
 		if errors.Is(p.gossip.JoinError(), gossip.ErrWrongKey) {
-			return p.fetchKeyring(ctx)
+			return 0, p.fetchKeyring(ctx)
 		}
 		kv, ok, err := p.raft.Store().Get(gossipRotationKey, 0)
 		if err != nil || !ok || kv.Mod == obeyed {
-			return err
+			return 0, err
 		}
 		rev, err := p.obeyGossipRotation(ctx)
 		if err == nil {
 			obeyed = rev
 		}
-		return err
-	})
+		return 0, err
+	}, p.gossip.Changed)
 }
 
 // obeyGossipRotation makes the keyring what the record says, as it is now: a replica that is behind may show phases which are long over.

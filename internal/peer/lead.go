@@ -63,30 +63,24 @@ func (p *Peer) sealFounder(ctx context.Context) error {
 	if _, err := p.raft.Propose(ctx, store.Txn{Ops: []store.Op{record}}); err != nil {
 		return err
 	}
-	if err := sealCA(ctx, p.raft, ca, []string{p.memory.Name}); err != nil {
+	pem, err := ca.KeyPEM()
+	if err != nil {
+		return err
+	}
+	if err := sealCA(ctx, p.raft, pem, []string{p.memory.Name}); err != nil {
 		return err
 	}
 	return os.Remove(p.caKeyFile())
 }
 
-// tend makes replicas of the machines that have been let in and answer gossip, gives every voter the CA's key and those of Secrets, and sees to it
-// that these are no key's which a machine had that has gone.
+// tend makes replicas of the machines that have been let in and answer gossip, gives every voter the keys of the CA and of Secrets, leads through the CA's
+// rotation, and sees to it that what a machine knew that has gone is worth nothing.
 func (p *Peer) tend(ctx context.Context) error {
-	for {
-		gossiped, agreed := p.gossip.Changed(), p.raft.Changed()
-		var again <-chan time.Time
-		if err := errors.Join(p.addReplicas(ctx), p.shareCA(ctx), p.shareRing(ctx), p.keepSealed(ctx)); err != nil && ctx.Err() == nil {
-			p.log.Warn("peers cannot be tended yet, will retry", "err", err)
-			again = time.After(time.Second)
-		}
-		select {
-		case <-gossiped:
-		case <-agreed:
-		case <-again:
-		case <-ctx.Done():
-			return nil
-		}
-	}
+	return p.follow(ctx, "/shoal/", func(ctx context.Context) (time.Duration, error) {
+		err := errors.Join(p.addReplicas(ctx), p.shareCA(ctx), p.shareRing(ctx), p.keepSealed(ctx))
+		again, rerr := p.stepCARotation(ctx)
+		return again, errors.Join(err, rerr)
+	}, p.gossip.Changed, p.raft.Changed)
 }
 
 func (p *Peer) addReplicas(ctx context.Context) error {
@@ -124,9 +118,9 @@ func (p *Peer) shareCA(ctx context.Context) error {
 	if len(voters) == 0 {
 		return nil
 	}
-	ca, err := openCA(p.raft, p.id)
+	pem, rev, err := sealedKeys(p.raft, p.id)
 	if err != nil {
 		return err
 	}
-	return sealCA(ctx, p.raft, ca, voters)
+	return sealCA(ctx, p.raft, pem, voters, store.Compare{Key: sealPrefix + store.Key(p.cfg.Name), Mod: rev})
 }

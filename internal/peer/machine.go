@@ -92,7 +92,7 @@ func newMachine(ctx context.Context, p *Peer) (*machine, error) {
 		DNS:        node.DNS{Servers: []string{first.String(), second.String()}, Domain: p.cfg.Network.Domain},
 		Authorizer: podAuthority{p.authority}, Now: p.now, Log: p.log, Metrics: p.loops, Withdrawn: m.proxy.Withdrawn, Guard: m.proxy,
 		Thresholds: thresholds(&p.cfg.Eviction), HostPorts: m.openHostPorts, Manifests: m.manifests, CSI: m.csi,
-		Handler: filepath.Base(p.cfg.Runtime.OCIRuntime), PodPIDs: int64(p.cfg.Runtime.PodPIDs),
+		Signer: p.signer, Handler: filepath.Base(p.cfg.Runtime.OCIRuntime), PodPIDs: int64(p.cfg.Runtime.PodPIDs),
 	})
 	m.dns = dns.New(dns.Config{
 		Source: m.source, Domain: p.cfg.Network.Domain, Reverse: []netip.Prefix{pods, services}, Not: []netip.Addr{first, second},
@@ -103,6 +103,12 @@ func newMachine(ctx context.Context, p *Peer) (*machine, error) {
 		},
 	})
 	return m, nil
+}
+
+// signer names the CA that signs the tokens of service accounts, as far as this peer knows: the one of its own newest certificate.
+func (p *Peer) signer() (string, <-chan struct{}) {
+	changed := p.id.Changed()
+	return pki.Hash(p.id.CA()), changed
 }
 
 // openHostPorts has the proxy lead ports of this machine to its pods.

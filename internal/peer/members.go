@@ -25,6 +25,7 @@ const (
 	metaVersion = "version"
 	metaZone    = "zone"
 	metaDisk    = "disk" // how long a write takes, when that is too long for a voter, or why there are none
+	metaCA      = "ca"   // fingerprints of the CAs that signed its certificates, and of those it trusts: trustSaid
 	metaKeys    = "keys" // fingerprints of gossip's keys that it holds, the one that it encrypts with first
 )
 
@@ -137,7 +138,7 @@ func (p *Peer) health() map[consensus.PeerID]consensus.Health {
 
 // meta is what this peer says of itself by gossip.
 func (p *Peer) meta(disk string, keys [][]byte) map[string]string {
-	meta := map[string]string{metaAPI: portOf(p.address()), metaVersion: p.version, metaZone: p.cfg.Zone, metaKeys: fingerprints(keys)}
+	meta := map[string]string{metaAPI: portOf(p.address()), metaVersion: p.version, metaZone: p.cfg.Zone, metaKeys: fingerprints(keys), metaCA: p.saysTrust().String()}
 	if disk != "" {
 		meta[metaDisk] = disk
 	}

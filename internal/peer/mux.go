@@ -36,9 +36,9 @@ func (f *front) set(cfg *tls.Config, h http.Handler) { f.now.Store(&face{cfg, h}
 
 // tls is the listener's own configuration: it asks for the one of the moment.
 func (f *front) tls() *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		if face := f.now.Load(); face != nil {
-			return face.tls, nil
+			return face.tls.GetConfigForClient(hello)
 		}
 		return nil, errors.New("the peer is starting")
 	}}

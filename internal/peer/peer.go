@@ -51,6 +51,7 @@ type Peer struct {
 	admin     sync.Mutex // one at a time gets the administrator's certificate
 	telling   sync.Mutex // one at a time says by gossip what there is to say
 	wired     func()     // called once the peer shows its certificate
+	wires     wires
 	front     *front
 	mux       *mux
 	transport *transport
@@ -159,7 +160,7 @@ func (p *Peer) announce(ctx context.Context) error {
 	for {
 		changed := p.raft.Changed()
 		if _, err := p.waitMaster(ctx); err == nil {
-			if _, err := p.raft.ReadIndex(ctx); err == nil && (!p.memory.Founder || p.ensureAdmin(ctx) == nil) && master.AwaitBootstrap(ctx, p.registry) == nil {
+			if _, err := p.raft.ReadIndex(ctx); err == nil && (!p.memory.Founder || p.hasAdmin(ctx)) && master.AwaitBootstrap(ctx, p.registry) == nil {
 				break
 			}
 		}
@@ -175,6 +176,11 @@ func (p *Peer) announce(ctx context.Context) error {
 		p.log.Warn("cannot tell the service manager", "err", err)
 	}
 	return nil
+}
+
+func (p *Peer) hasAdmin(ctx context.Context) bool {
+	_, err := p.ensureAdmin(ctx)
+	return err == nil
 }
 
 // farewell hands leadership over and tells the others that this is a planned stop, each within bounds.

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"shoal/consensus/store"
@@ -106,12 +107,9 @@ func put(key store.Key, record any) (store.Op, error) {
 	return store.Op{Key: key, Value: b}, err
 }
 
-// sealCA seals the CA's key to every given peer that has no copy yet.
-func sealCA(ctx context.Context, l log, ca *pki.CA, peers []string) error {
-	pem, err := ca.KeyPEM()
-	if err != nil {
-		return err
-	}
+// sealCA seals the CA's key, and another one while the CA is rotated, to every given peer that has no copy yet. It fails if something that it
+// is to compare has changed.
+func sealCA(ctx context.Context, l log, pem []byte, peers []string, meanwhile ...store.Compare) error {
 	for _, name := range peers {
 		key := sealPrefix + store.Key(name)
 		if _, ok, err := l.Store().Get(key, 0); err != nil || ok {
@@ -120,7 +118,7 @@ func sealCA(ctx context.Context, l log, ca *pki.CA, peers []string) error {
 			}
 			continue
 		}
-		record, _, ok, err := read[peerRecord](l, peerPrefix+store.Key(name))
+		record, rev, ok, err := read[peerRecord](l, peerPrefix+store.Key(name))
 		if err != nil {
 			return err
 		}
@@ -135,23 +133,24 @@ func sealCA(ctx context.Context, l log, ca *pki.CA, peers []string) error {
 		if err != nil {
 			return err
 		}
-		if _, err := l.Propose(ctx, store.Txn{Ops: []store.Op{{Key: key, Value: blob}}}); err != nil {
+		txn := store.Txn{
+			Compares: append(slices.Clone(meanwhile), store.Compare{Key: key}, store.Compare{Key: peerPrefix + store.Key(name), Mod: rev}),
+			Ops:      []store.Op{{Key: key, Value: blob}},
+		}
+		res, err := l.Propose(ctx, txn)
+		if err != nil {
 			return fmt.Errorf("store the CA key for %s: %w", name, err)
+		}
+		if !res.OK {
+			return fmt.Errorf("store the CA key for %s: something changed meanwhile", name)
 		}
 	}
 	return nil
 }
 
-// openCA opens this peer's copy of the CA's key.
+// openCA opens this peer's copy of the key of the CA that signs.
 func openCA(l log, id *pki.Identity) (*pki.CA, error) {
-	kv, ok, err := l.Store().Get(sealPrefix+store.Key(id.Peer()), 0)
-	if err != nil {
-		return nil, err
-	}
-	if !ok {
-		return nil, fmt.Errorf("%s has no copy of the CA's key yet: only voters have", id.Peer())
-	}
-	pem, err := pki.Open(id.Key(), caPurpose, kv.Value)
+	pem, _, err := sealedKeys(l, id)
 	if err != nil {
 		return nil, err
 	}

@@ -127,6 +127,7 @@ func (p *Peer) recover(s *consensus.Salvage, ca *pki.CA, lost []store.Key) error
 		for _, kv := range p.sealed(s.Store) {
 			ops = append(ops, store.Op{Key: kv.Key, Delete: true}) // copies of the old one's key
 		}
+		ops = append(ops, store.Op{Key: caRotationKey, Delete: true}) // it was about others
 	}
 	var ips []net.IP
 	if ip, err := advertised(p.cfg.AdvertiseAddress); err == nil {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"shoal/gossip"
 	"shoal/internal/api"
@@ -161,7 +162,7 @@ func (p *Peer) freshKey(r *gossipRotation) ([]byte, error) {
 
 // driveGossipRotation leads the members through a rotation, while this peer is Master.
 func (p *Peer) driveGossipRotation(ctx context.Context) error {
-	return p.follow(ctx, "/shoal/", p.gossip.Changed, p.stepGossipRotation)
+	return p.follow(ctx, "/shoal/", func(ctx context.Context) (time.Duration, error) { return 0, p.stepGossipRotation(ctx) }, p.gossip.Changed)
 }
 
 // stepGossipRotation does what is due: a machine was removed that knows the key, one that joined needs it, or all have obeyed. Whatever is written wakes it again.

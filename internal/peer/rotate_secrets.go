@@ -29,7 +29,7 @@ func (p *Peer) rotateRing(ctx context.Context) (api.Sealing, error) {
 		ring, err = pki.NewRing()
 	default:
 		// A ring opens no more than two keys: nothing may be left under the one that is dropped.
-		if _, err := p.reseal(ctx, ring); err != nil {
+		if _, err := p.sealAnew(ctx, ring); err != nil {
 			return api.Sealing{}, failf(http.StatusServiceUnavailable, "%v", err)
 		}
 		ring, err = ring.Next()
@@ -41,7 +41,7 @@ func (p *Peer) rotateRing(ctx context.Context) (api.Sealing, error) {
 		return api.Sealing{}, failf(http.StatusServiceUnavailable, "%v", err)
 	}
 	p.log.Info("Secrets have a new key", "key", ring.ID())
-	anew, err := p.reseal(ctx, ring)
+	anew, err := p.sealAnew(ctx, ring)
 	if err != nil {
 		return api.Sealing{}, failf(http.StatusServiceUnavailable, "Secrets have a new key, and not all are sealed with it yet: %v", err)
 	}
@@ -88,8 +88,8 @@ func (p *Peer) replaceRing(ctx context.Context, ring *pki.Ring) error {
 	return p.proposeRing(ctx, t)
 }
 
-// reseal seals with the newest key what is not, and returns how many Secrets that were. What no key opens stays.
-func (p *Peer) reseal(ctx context.Context, ring *pki.Ring) (anew int, err error) {
+// sealAnew seals with the newest key what is not, and returns how many Secrets that were. What no key opens stays.
+func (p *Peer) sealAnew(ctx context.Context, ring *pki.Ring) (anew int, err error) {
 	p.resealing.Lock()
 	defer p.resealing.Unlock()
 	var from store.Key
@@ -156,7 +156,7 @@ func (p *Peer) keepSealed(ctx context.Context) error {
 	if p.resealed == ring.ID() {
 		return nil
 	}
-	if _, err := p.reseal(ctx, ring); err != nil {
+	if _, err := p.sealAnew(ctx, ring); err != nil {
 		return err
 	}
 	p.resealed = ring.ID()

@@ -80,13 +80,8 @@ func (p *Peer) lateness(name, meta string) string {
 }
 
 // save replaces the record of a rotation that has the revision rev. False means that somebody else changed it meanwhile.
-func (p *Peer) save(ctx context.Context, key store.Key, rev store.Rev, record any, more ...store.Op) (bool, error) {
-	op, err := put(key, record)
-	if err != nil {
-		return false, err
-	}
-	res, err := p.raft.Propose(ctx, store.Txn{Compares: []store.Compare{{Key: key, Mod: rev}}, Ops: append(more, op)})
-	return res.OK, err
+func (p *Peer) save(ctx context.Context, key store.Key, rev store.Rev, record any) (bool, error) {
+	return (&rotationTxn{key: key, rev: rev}).propose(ctx, p.raft, record)
 }
 
 // rotationStatus is how far the rotation of something is.
@@ -94,6 +89,8 @@ func (p *Peer) rotationStatus(what string) (out api.Rotation, err error) {
 	switch what {
 	case api.RotateGossip:
 		out, err = p.gossipRotationStatus()
+	case api.RotateCA:
+		out, err = p.caRotationStatus()
 	default:
 		err = failf(http.StatusNotFound, "nothing called %q can be rotated", what)
 	}
@@ -165,6 +162,8 @@ func (p *Peer) rotate(ctx context.Context, what string, req api.RotationRequest)
 		switch what {
 		case api.RotateGossip:
 			saved, err = p.beginGossipRotation(ctx, req)
+		case api.RotateCA:
+			saved, err = p.beginCARotation(ctx, req)
 		default:
 			err = failf(http.StatusNotFound, "nothing called %q can be rotated", what)
 		}

@@ -126,7 +126,7 @@ func (p *Peer) routes() http.Handler {
 	m.Handle("/peer/pods/", p.peerOnly(p.machine.node.Server().ServeHTTP))
 	m.Handle(images.Path, p.peerOnly(p.serveImages()))
 	m.Handle("/", p.api)
-	return m
+	return p.onlyTrusted(m)
 }
 
 // peerOnly lets only other peers through: the connection must have negotiated a protocol that only peers may.
@@ -141,7 +141,7 @@ func (p *Peer) peerOnly(h http.HandlerFunc) http.Handler {
 }
 
 func (p *Peer) answerHello(context.Context, hello) hello {
-	return hello{Name: p.cfg.Name, Address: p.address(), Member: true, CAHash: pki.Hash(p.id.CA())}
+	return hello{Name: p.cfg.Name, Address: p.address(), Member: true, CAHash: pki.Hash(p.id.ServerCA())}
 }
 
 // serveJoin lets a machine in, or passes its request on to the Master, once.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -14,10 +15,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/memberlist"
 	"golang.org/x/net/http2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"shoal/consensus"
+	"shoal/gossip"
 	"shoal/internal/pki"
 )
 
@@ -29,6 +32,8 @@ type transport struct {
 	id      *pki.Identity
 	address func(name string) (string, bool) // host:port of a peer's API
 	lost    func(name string)                // called when a connection to a peer has ended
+	raw     func(ctx context.Context, addr string) (net.Conn, error)
+	strange func(name string, err error) // called when a peer shows a certificate of a CA that this one does not trust; nil: nobody is told
 
 	h2 *http2.Transport // requests, many on one connection
 	h1 *http.Transport  // requests that upgrade
@@ -39,11 +44,22 @@ type transport struct {
 	cuts map[string]map[*cut]struct{} // by peer
 }
 
+// wires are how a peer reaches others. Their zero value is the machine's network; tests have another one.
+type wires struct {
+	dial    func(ctx context.Context, addr string) (net.Conn, error)
+	gossip  memberlist.NodeAwareTransport
+	answers func(ctx context.Context, addr string) (gossip.Answer, error)
+}
+
+func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
+	return (&net.Dialer{KeepAlive: 5 * time.Second}).DialContext(ctx, "tcp", addr)
+}
+
 // cut ends something that waits for a peer.
 type cut struct{ do func() }
 
 func newTransport(id *pki.Identity, address func(string) (string, bool), lost func(string)) *transport {
-	t := &transport{id: id, address: address, lost: lost, outdated: make(chan error, 1), cuts: map[string]map[*cut]struct{}{}}
+	t := &transport{id: id, address: address, lost: lost, raw: dialTCP, outdated: make(chan error, 1), cuts: map[string]map[*cut]struct{}{}}
 	t.h2 = &http2.Transport{
 		// A peer's name is the host of its URLs.
 		DialTLSContext: func(ctx context.Context, _, addr string, _ *tls.Config) (net.Conn, error) {
@@ -139,7 +155,7 @@ func (t *transport) dial(ctx context.Context, name, proto string) (*tls.Conn, er
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	defer t.onAway(name, cancel)()
-	raw, err := (&net.Dialer{KeepAlive: 5 * time.Second}).DialContext(ctx, "tcp", addr)
+	raw, err := t.raw(ctx, addr)
 	if err != nil {
 		return nil, fmt.Errorf("dial peer %s: %w", name, err)
 	}
@@ -147,6 +163,9 @@ func (t *transport) dial(ctx context.Context, name, proto string) (*tls.Conn, er
 	if err := conn.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
 		t.outdate(err)
+		if unknown := (x509.UnknownAuthorityError{}); errors.As(err, &unknown) && t.strange != nil {
+			t.strange(name, err)
+		}
 		return nil, fmt.Errorf("dial peer %s: %w", name, &net.OpError{Op: "dial", Net: "tcp", Addr: raw.RemoteAddr(), Err: err})
 	}
 	return conn, nil

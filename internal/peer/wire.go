@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"sync"
 
 	"shoal/consensus"
 	"shoal/consensus/store"
@@ -42,10 +43,40 @@ func (p *Peer) show(m *machine) {
 
 // wireCluster makes the roles that are about the cluster, not about this machine.
 func (p *Peer) wireCluster() error {
-	p.transport = newTransport(p.id, p.addressOf, func(name string) { p.gossip.Doubt(name) })
+	p.wireTransport()
 	if err := p.wireGossip(); err != nil {
 		return err
 	}
+	p.wireRaft(p.lead)
+	if err := p.wireAPI(); err != nil {
+		return err
+	}
+	p.master = master.New(master.Config{
+		Client: p.registry, Liveness: liveness{p}, PodCIDR: netip.MustParsePrefix(p.cfg.Network.PodCIDR),
+		ServiceCIDR: netip.MustParsePrefix(p.cfg.Network.ServiceCIDR), Domain: p.cfg.Network.Domain,
+		CA: p.id.CAPEM, CAChanged: p.id.Changed, EvictionGrace: p.cfg.Timeouts.EvictionGrace, AgentGrace: p.cfg.Timeouts.AgentGrace, Clock: p.now, Log: p.log,
+		Without: p.cfg.Master.Without, Usage: p.usage, Metrics: p.loops, Rebalance: p.cfg.Master.Rebalance,
+	})
+	return nil
+}
+
+func (p *Peer) wireTransport() {
+	p.transport = newTransport(p.id, p.addressOf, func(name string) { p.gossip.Doubt(name) })
+	var one sync.Mutex
+	say := reporter{log: p.log}
+	p.transport.strange = func(name string, err error) {
+		one.Lock()
+		defer one.Unlock()
+		say.warn("a peer's certificate is of a CA that is not trusted here: one of the two was away while the cluster got a new one, and has to be let in "+
+			"again: shoal recover --rejoin there, and a start with a token", "peer", name, "err", err)
+	}
+	if p.wires.dial != nil {
+		p.transport.raw = p.wires.dial
+	}
+}
+
+// wireRaft makes the log; lead is called for the length of each term in which this peer is Master.
+func (p *Peer) wireRaft(lead func(ctx context.Context, term uint64) error) {
 	p.raft = consensus.New(consensus.Config{
 		ID: peerID(p.cfg.Name), Dir: p.dir.join("raft"), Bootstrap: p.memory.Founder,
 		Stream: raftStream{
@@ -53,7 +84,7 @@ func (p *Peer) wireCluster() error {
 			alive: func(name string) bool { return p.Liveness(name) == api.Alive },
 		},
 		Peers:  caller{p.transport},
-		Health: p.health, HealthChanged: p.gossip.Changed, Lead: p.lead, VotersMax: p.cfg.Raft.Voters, HistoryMax: historyMax,
+		Health: p.health, HealthChanged: p.gossip.Changed, Lead: lead, VotersMax: p.cfg.Raft.Voters, HistoryMax: historyMax,
 		Timing: consensus.Timing{
 			Heartbeat: p.cfg.Raft.HeartbeatTimeout, Election: p.cfg.Raft.ElectionTimeout, Commit: p.cfg.Raft.CommitTimeout,
 			// Between a fifth and two fifths of it pass from one heartbeat to the next. One that comes 0.7 s late changes nothing; a Master
@@ -62,16 +93,6 @@ func (p *Peer) wireCluster() error {
 		},
 		Log: p.log,
 	})
-	if err := p.wireAPI(); err != nil {
-		return err
-	}
-	p.master = master.New(master.Config{
-		Client: p.registry, Liveness: liveness{p}, PodCIDR: netip.MustParsePrefix(p.cfg.Network.PodCIDR),
-		ServiceCIDR: netip.MustParsePrefix(p.cfg.Network.ServiceCIDR), Domain: p.cfg.Network.Domain,
-		CA: p.id.CAPEM(), EvictionGrace: p.cfg.Timeouts.EvictionGrace, AgentGrace: p.cfg.Timeouts.AgentGrace, Clock: p.now, Log: p.log,
-		Without: p.cfg.Master.Without, Usage: p.usage, Metrics: p.loops, Rebalance: p.cfg.Master.Rebalance,
-	})
-	return nil
 }
 
 func (p *Peer) wireGossip() (err error) {
@@ -94,6 +115,7 @@ func (p *Peer) wireGossip() (err error) {
 			// News are rare and also travel with probes; a faster pace is most of an idle peer's work.
 			GossipInterval: 4 * p.cfg.Gossip.ProbeInterval,
 		},
+		Transport: p.wires.gossip, Answers: p.wires.answers,
 		Log: p.log,
 	})
 	return err
@@ -108,6 +130,15 @@ func hosts(addrs []string) []string {
 	return all
 }
 
+func (p *Peer) wireVault() error {
+	founder, err := founderRing(p.dir)
+	if err != nil {
+		return err
+	}
+	p.vault = &vault{log: p.raft, id: p.id, own: vaultPrefix + store.Key(p.memory.Name), founder: founder}
+	return nil
+}
+
 // wireAPI makes the registry, with admission in front of it, and the API's server.
 func (p *Peer) wireAPI() error {
 	sources, err := tokens(p)
@@ -117,11 +148,9 @@ func (p *Peer) wireAPI() error {
 	if err := p.openAudit(); err != nil {
 		return err
 	}
-	founder, err := founderRing(p.dir)
-	if err != nil {
+	if err := p.wireVault(); err != nil {
 		return err
 	}
-	p.vault = &vault{log: p.raft, id: p.id, own: vaultPrefix + store.Key(p.memory.Name), founder: founder}
 	var chain admission.Chain
 	p.registry = registry.New(registry.Config{
 		Log: p.raft, ServiceCIDR: netip.MustParsePrefix(p.cfg.Network.ServiceCIDR), PodCIDR: netip.MustParsePrefix(p.cfg.Network.PodCIDR),

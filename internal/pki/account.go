@@ -27,20 +27,28 @@ func (ca *CA) SignToken(claims []byte) (string, error) {
 	return signed.CompactSerialize()
 }
 
-// OpenToken returns the claims of a token that the CA signed. What they say, even until when, is for the caller to check.
-func OpenToken(ca *x509.Certificate, token string) ([]byte, error) {
+// OpenToken returns the claims of a token that one of the CAs signed. What they say, even until when, is for the caller to check.
+func OpenToken(cas []*x509.Certificate, token string) ([]byte, error) {
 	signed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256})
 	if err != nil {
 		return nil, fmt.Errorf("not a token: %w", err)
 	}
-	return signed.Verify(ca.PublicKey)
+	for _, ca := range cas {
+		var claims []byte
+		if claims, err = signed.Verify(ca.PublicKey); err == nil {
+			return claims, nil
+		}
+	}
+	return nil, fmt.Errorf("not a token of this cluster: %w", err)
 }
 
-// TokenKeys returns the key that checks tokens as a JSON Web Key Set (RFC 7517).
-func TokenKeys(ca *x509.Certificate) ([]byte, error) {
-	return json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{
-		Key: ca.PublicKey, KeyID: keyID(ca), Algorithm: string(jose.ES256), Use: "sig",
-	}}})
+// TokenKeys returns the keys that check tokens as a JSON Web Key Set (RFC 7517).
+func TokenKeys(cas []*x509.Certificate) ([]byte, error) {
+	var set jose.JSONWebKeySet
+	for _, ca := range cas {
+		set.Keys = append(set.Keys, jose.JSONWebKey{Key: ca.PublicKey, KeyID: keyID(ca), Algorithm: string(jose.ES256), Use: "sig"})
+	}
+	return json.Marshal(set)
 }
 
 func keyID(ca *x509.Certificate) string { return short(Hash(ca)) }

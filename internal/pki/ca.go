@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -76,24 +77,63 @@ func NewCA(clusterID string, now time.Time) (*CA, error) {
 	return &CA{cert: cert, key: key}, nil
 }
 
-// ParseCA reads a CA from what CertPEM and KeyPEM returned.
+// ParseCA reads a CA from what CertPEM and KeyPEM returned. Of several certificates it takes the one that the key belongs to.
 func ParseCA(certPEM, keyPEM []byte) (*CA, error) {
-	cert, err := ParseCert(certPEM)
+	certs, err := ParseCerts(certPEM)
 	if err != nil {
 		return nil, err
-	}
-	if !cert.IsCA {
-		return nil, fmt.Errorf("certificate of %q is not a CA's", cert.Subject.CommonName)
 	}
 	key, err := ParseKey(keyPEM)
 	if err != nil {
 		return nil, err
 	}
-	if !key.PublicKey.Equal(cert.PublicKey) {
-		return nil, errors.New("the CA's key does not belong to its certificate")
+	for _, cert := range certs {
+		if !key.PublicKey.Equal(cert.PublicKey) {
+			continue
+		}
+		if !cert.IsCA {
+			return nil, fmt.Errorf("certificate of %q is not a CA's", cert.Subject.CommonName)
+		}
+		return &CA{cert: cert, key: key}, nil
 	}
-	return &CA{cert: cert, key: key}, nil
+	return nil, errors.New("the CA's key does not belong to its certificate")
 }
+
+// FindCA joins a CA's certificate with the one of several keys that belongs to it.
+func FindCA(certPEM, keysPEM []byte) (*CA, error) {
+	for rest := keysPEM; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return nil, errors.New("none of the keys belongs to the CA's certificate")
+		}
+		if ca, err := ParseCA(certPEM, pem.EncodeToMemory(block)); err == nil {
+			return ca, nil
+		}
+	}
+}
+
+// Chain puts what IssuePeer returned together for NewIdentity: what a peer shows when it calls and, if not nil, when it is called, and the CAs
+// that it should trust.
+func Chain(client, server []byte, trusted []*x509.Certificate) []byte {
+	certs, err := ParseCerts(client)
+	if err != nil {
+		panic(err) // IssuePeer made it
+	}
+	leaf, ca := certs[0], certs[len(certs)-1]
+	all := []*x509.Certificate{leaf}
+	if shown, err := ParseCert(server); err == nil {
+		all = append(all, shown)
+	}
+	for _, other := range trusted {
+		if !other.Equal(ca) {
+			all = append(all, other)
+		}
+	}
+	return encodeCerts(append(all, ca))
+}
+
+// Cert is the CA's certificate. It is read-only.
+func (ca *CA) Cert() *x509.Certificate { return ca.cert }
 
 // CertPEM returns the CA certificate, which is public.
 func (ca *CA) CertPEM() []byte { return encodeCert(ca.cert) }

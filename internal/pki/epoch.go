@@ -33,7 +33,7 @@ func epoch(cert *x509.Certificate) uint64 {
 }
 
 // Epoch is the epoch of the cluster that the certificate is good in.
-func (i *Identity) Epoch() uint64 { return epoch(i.current.Load().Leaf) }
+func (i *Identity) Epoch() uint64 { return epoch(i.Certificate().Leaf) }
 
 // EpochError is why two peers of a cluster do not speak with each other.
 type EpochError struct {
@@ -57,7 +57,11 @@ func (i *Identity) sameEpoch(cert *x509.Certificate) error {
 
 // ReturnTLS dials any peer of the identity's cluster, whatever its epoch, and shows the identity's certificate.
 func ReturnTLS(id *Identity, protocols ...string) *tls.Config {
-	c := PinnedTLS(Hash(id.CA()), protocols...)
-	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return id.current.Load(), nil }
+	var hashes []string
+	for _, ca := range id.CAs() {
+		hashes = append(hashes, Hash(ca))
+	}
+	c := pinnedTLS(hashes, protocols)
+	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return id.Certificate(), nil }
 	return c
 }

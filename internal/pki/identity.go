@@ -16,43 +16,37 @@ import (
 	"time"
 )
 
-// Files of an identity's directory. Key and certificate share a file so that they are replaced together.
+// Files of an identity's directory. Key and certificates share a file so that they are replaced together.
 const (
 	identityFile = "peer.pem"
 	caFile       = "ca.crt"
 )
 
-// Identity is who this peer is: its key, its certificate and the CA it trusts. The key never changes, since blobs are
-// sealed to it; the certificate does, while connections use it. Safe for concurrent use.
+// Identity is who this peer is: its key, its certificates and the CAs it trusts. The key never changes, since blobs are
+// sealed to it; the rest does, while connections use it. Safe for concurrent use.
 type Identity struct {
 	key     *ecdsa.PrivateKey
-	ca      *x509.Certificate
-	pool    *x509.CertPool
-	current atomic.Pointer[tls.Certificate]
+	current atomic.Pointer[papers]
 	now     func() time.Time // by which others' certificates are judged
 	refused atomic.Pointer[map[string]bool]
 
-	mu      sync.Mutex
+	mu      sync.Mutex // one change at a time
 	changed chan struct{}
 }
 
-// NewIdentity joins a key with the chain that IssuePeer (or IssueClient) returned for it. The last certificate of the
-// chain is the CA. Whether the chain is valid at this moment is not checked: a clock may be wrong, and an expired
-// certificate is still needed to ask for the next.
+// NewIdentity joins a key with the chain that IssuePeer (or IssueClient) returned for it, or that ChainPEM did. Whether the chain is valid at
+// this moment is not checked: a clock may be wrong, and an expired certificate is still needed to ask for the next.
 func NewIdentity(key *ecdsa.PrivateKey, chainPEM []byte) (*Identity, error) {
-	chain, err := ParseCerts(chainPEM)
+	leaves, cas, err := parseChain(chainPEM)
 	if err != nil {
 		return nil, err
 	}
-	ca := chain[len(chain)-1]
-	if len(chain) < 2 || !ca.IsCA {
-		return nil, errors.New("a certificate chain must end with the CA's certificate")
-	}
-	i := &Identity{key: key, ca: ca, pool: x509.NewCertPool(), now: time.Now, changed: make(chan struct{})}
-	i.pool.AddCert(ca)
-	if err := i.Replace(chainPEM); err != nil {
+	p, err := newPapers(key, leaves, cas)
+	if err != nil {
 		return nil, err
 	}
+	i := &Identity{key: key, now: time.Now, changed: make(chan struct{})}
+	i.current.Store(p)
 	return i, nil
 }
 
@@ -78,70 +72,120 @@ func LoadIdentity(dir string) (*Identity, error) {
 	return i, nil
 }
 
-// Save writes the identity to dir, atomically, readable by the owner only; and the CA's certificate beside it, for others.
+// Save writes the identity to dir, atomically, readable by the owner only; and the CAs' certificates beside it, for others. Both files are
+// left alone when they hold that already.
 func (i *Identity) Save(dir string) error {
-	data, err := EncodeKey(i.key)
+	key, err := EncodeKey(i.key)
 	if err != nil {
 		return err
 	}
-	if err := WriteFile(filepath.Join(dir, identityFile), append(data, i.ChainPEM()...), 0o600); err != nil {
+	p := i.current.Load()
+	if err := saveFile(filepath.Join(dir, identityFile), append(key, p.chainPEM()...), 0o600); err != nil {
 		return err
 	}
-	return WriteFile(filepath.Join(dir, caFile), i.CAPEM(), 0o644)
+	return saveFile(filepath.Join(dir, caFile), encodeCerts(p.cas), 0o644)
 }
 
-// Replace puts a new certificate in the place of the old: new connections use it at once. It must be for the same key and
-// user, from the same CA, and good at this moment.
+// saveFile writes what a file does not hold yet.
+func saveFile(path string, data []byte, mode os.FileMode) error {
+	if is, err := os.ReadFile(path); err == nil && bytes.Equal(is, data) {
+		return nil
+	}
+	return WriteFile(path, data, mode)
+}
+
+// Replace puts new certificates in the place of the old: new connections use them at once. They must be for the same key and
+// user, from CAs that are trusted, and good at this moment. Which CAs are trusted does not change.
 func (i *Identity) Replace(chainPEM []byte) error {
-	chain, err := ParseCerts(chainPEM)
+	leaves, _, err := parseChain(chainPEM)
 	if err != nil {
 		return err
 	}
-	leaf := chain[0]
-	if !i.key.PublicKey.Equal(leaf.PublicKey) {
-		return fmt.Errorf("the certificate of %s is for another key", leaf.Subject.CommonName)
-	}
-	if err := leaf.CheckSignatureFrom(i.ca); err != nil {
-		return fmt.Errorf("the certificate of %s is not from this cluster's CA: %w", leaf.Subject.CommonName, err)
-	}
-	if old := i.current.Load(); old != nil && old.Leaf.Subject.CommonName != leaf.Subject.CommonName {
-		return fmt.Errorf("the new certificate is for %s, not %s", leaf.Subject.CommonName, old.Leaf.Subject.CommonName)
-	} else if now := i.now(); old != nil && (now.After(leaf.NotAfter) || now.Before(leaf.NotBefore)) {
-		return fmt.Errorf("the new certificate is good from %v to %v, and here it is %v: one of the clocks is wrong, this machine's or the Master's",
-			leaf.NotBefore, leaf.NotAfter, now.UTC().Truncate(time.Second))
-	}
-	// The CA goes with every handshake: a machine that joins knows only its hash.
-	i.current.Store(&tls.Certificate{Certificate: [][]byte{leaf.Raw, i.ca.Raw}, PrivateKey: i.key, Leaf: leaf})
+	return i.change(func(old *papers) (*papers, error) {
+		p, err := newPapers(i.key, leaves, old.cas)
+		if err != nil {
+			return nil, err
+		}
+		for _, leaf := range leaves {
+			if leaf.Subject.CommonName != old.client.Leaf.Subject.CommonName {
+				return nil, fmt.Errorf("the new certificate is for %s, not %s", leaf.Subject.CommonName, old.client.Leaf.Subject.CommonName)
+			}
+			if now := i.now(); now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
+				return nil, fmt.Errorf("the new certificate is good from %v to %v, and here it is %v: one of the clocks is wrong, this machine's or the Master's",
+					leaf.NotBefore, leaf.NotAfter, now.UTC().Truncate(time.Second))
+			}
+		}
+		return p, nil
+	})
+}
+
+// Trust makes these the CAs that are trusted, from now on, of others and for this peer's own certificates. The one that signed the
+// certificate which this peer shows when it calls must be among them; what a CA signed that is not, is not shown any more.
+func (i *Identity) Trust(cas []*x509.Certificate) error {
+	return i.change(func(old *papers) (*papers, error) {
+		return newPapers(i.key, []*x509.Certificate{old.client.Leaf, old.server.Leaf}, cas)
+	})
+}
+
+// ShowOne makes the certificate that this peer shows when it calls also the one that it shows when it is called.
+func (i *Identity) ShowOne() error {
+	return i.change(func(old *papers) (*papers, error) {
+		return newPapers(i.key, []*x509.Certificate{old.client.Leaf}, old.cas)
+	})
+}
+
+func (i *Identity) change(f func(*papers) (*papers, error)) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	p, err := f(i.current.Load())
+	if err != nil {
+		return err
+	}
+	i.current.Store(p)
 	close(i.changed)
 	i.changed = make(chan struct{})
 	return nil
 }
 
-// Changed is closed at the next Replace.
+// Changed is closed at the next change of a certificate or of whom is trusted.
 func (i *Identity) Changed() <-chan struct{} {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.changed
 }
 
-// Certificate returns the certificate of this moment. It is read-only.
-func (i *Identity) Certificate() *tls.Certificate { return i.current.Load() }
+// Certificate returns the certificate that this peer shows at this moment when it calls. It is read-only.
+func (i *Identity) Certificate() *tls.Certificate { return i.current.Load().client }
 
-// RenewAt is when a new certificate should be asked for: when a third of the life is left.
+// ServerCertificate returns the one that it shows when it is called. It is read-only.
+func (i *Identity) ServerCertificate() *tls.Certificate { return i.current.Load().server }
+
+// RenewAt is when new certificates should be asked for.
 func (i *Identity) RenewAt() time.Time {
-	leaf := i.current.Load().Leaf
-	return leaf.NotAfter.Add(-leaf.NotAfter.Sub(leaf.NotBefore) / 3)
+	p := i.current.Load()
+	at := RenewAt(p.client.Leaf)
+	if other := RenewAt(p.server.Leaf); other.Before(at) {
+		return other
+	}
+	return at
+}
+
+// RenewAt is when a certificate should be renewed: when a third of the life is left that it had when it was made.
+func RenewAt(cert *x509.Certificate) time.Time {
+	life := cert.NotAfter.Sub(cert.NotBefore)
+	if life > backdate {
+		life -= backdate
+	}
+	return cert.NotAfter.Add(-life / 3)
 }
 
 // Request makes the request for the next certificate.
 func (i *Identity) Request(ips []net.IP) ([]byte, error) {
-	return NewRequest(i.key, i.current.Load().Leaf.Subject.CommonName, ips)
+	return NewRequest(i.key, i.User(), ips)
 }
 
 // User is the certificate's common name.
-func (i *Identity) User() string { return i.current.Load().Leaf.Subject.CommonName }
+func (i *Identity) User() string { return i.current.Load().client.Leaf.Subject.CommonName }
 
 // Peer is the peer's name, or empty for a client's identity.
 func (i *Identity) Peer() string {
@@ -155,16 +199,37 @@ func (i *Identity) Peer() string {
 // Key is the private key, for Open.
 func (i *Identity) Key() *ecdsa.PrivateKey { return i.key }
 
-// CA is the CA's certificate. It is read-only.
-func (i *Identity) CA() *x509.Certificate { return i.ca }
+// CA is the one that signed the certificate which this peer shows when it calls. It is read-only.
+func (i *Identity) CA() *x509.Certificate { return i.current.Load().cas[0] }
 
-// CAPEM is the CA's certificate as PEM.
-func (i *Identity) CAPEM() []byte { return encodeCert(i.ca) }
+// CAs are the CAs that are trusted, CA first. They are read-only.
+func (i *Identity) CAs() []*x509.Certificate { return i.current.Load().cas }
 
-// ChainPEM is the certificate followed by the CA's.
-func (i *Identity) ChainPEM() []byte {
-	return append(encodeCert(i.current.Load().Leaf), encodeCert(i.ca)...)
-}
+// CAPEM is the certificates of CAs as PEM.
+func (i *Identity) CAPEM() []byte { return encodeCerts(i.CAs()) }
+
+// ChainPEM is all certificates, the one that this peer shows when it calls first, and the CA that signed it last: a program that knows of one
+// certificate and one CA takes those two.
+func (i *Identity) ChainPEM() []byte { return i.current.Load().chainPEM() }
 
 // ClusterID is the cluster that the identity belongs to.
-func (i *Identity) ClusterID() string { return ClusterID(i.ca) }
+func (i *Identity) ClusterID() string { return ClusterID(i.CA()) }
+
+// parseChain tells a chain's certificates of this machine from the CAs'; that of the CA which signed the first of them comes first.
+func parseChain(chainPEM []byte) (leaves, cas []*x509.Certificate, err error) {
+	all, err := ParseCerts(chainPEM)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, c := range all {
+		if c.IsCA {
+			cas = append([]*x509.Certificate{c}, cas...)
+		} else {
+			leaves = append(leaves, c)
+		}
+	}
+	if len(all) < 2 || len(leaves) == 0 || all[0].IsCA || !all[len(all)-1].IsCA {
+		return nil, nil, errors.New("a certificate chain must end with the CA's certificate")
+	}
+	return leaves, cas, nil
+}

@@ -7,32 +7,63 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
-// ServerTLS answers with the identity's certificate, asks clients for one and verifies it when given. protocols are
-// the ALPN names in order of preference; a connection that negotiates one of peerOnly must come from a peer of the same epoch.
+// pinDomain is that of the names by which machines ask for a certificate from the CA that they know: pinName.
+const pinDomain = ".ca.shoal"
+
+// pinName is the name of a server whose certificate is from the CA of that hash.
+func pinName(caHash string) string { return short32(caHash) + pinDomain }
+
+func short32(s string) string { return s[:min(32, len(s))] }
+
+// ServerTLS answers with the identity's certificate, asks clients for one and verifies it when given, by the CAs that the identity trusts when a
+// connection is made. protocols are the ALPN names in order of preference; a connection that negotiates one of peerOnly must come from a
+// peer of the same epoch. The configuration's GetConfigForClient returns the one of the moment.
 func ServerTLS(id *Identity, protocols []string, peerOnly ...string) *tls.Config {
-	return &tls.Config{
-		Time:           id.now,
-		MinVersion:     tls.VersionTLS12,
-		NextProtos:     protocols,
-		ClientAuth:     tls.VerifyClientCertIfGiven,
-		ClientCAs:      id.pool,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return id.current.Load(), nil },
-		VerifyConnection: func(s tls.ConnectionState) error {
-			if err := id.checkRemoved(s.PeerCertificates); err != nil {
-				return err
-			}
-			if !slices.Contains(peerOnly, s.NegotiatedProtocol) {
-				return nil
-			}
-			if PeerName(s) == "" {
-				return fmt.Errorf("protocol %s is for peers: a peer's certificate is required", s.NegotiatedProtocol)
-			}
-			return id.sameEpoch(s.PeerCertificates[0])
-		},
+	made := func(pool *x509.CertPool) *tls.Config {
+		return &tls.Config{
+			Time:       id.now,
+			MinVersion: tls.VersionTLS12,
+			NextProtos: protocols,
+			ClientAuth: tls.VerifyClientCertIfGiven,
+			ClientCAs:  pool,
+			GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+				if pin, ok := strings.CutSuffix(hello.ServerName, pinDomain); ok {
+					return id.current.Load().shownBy(short32(pin)), nil
+				}
+				return id.current.Load().server, nil
+			},
+			VerifyConnection: func(s tls.ConnectionState) error {
+				if err := id.checkRemoved(s.PeerCertificates); err != nil {
+					return err
+				}
+				if !slices.Contains(peerOnly, s.NegotiatedProtocol) {
+					return nil
+				}
+				if PeerName(s) == "" {
+					return fmt.Errorf("protocol %s is for peers: a peer's certificate is required", s.NegotiatedProtocol)
+				}
+				return id.sameEpoch(s.PeerCertificates[0])
+			},
+		}
 	}
+	// One configuration as long as the same CAs are trusted: a session that is resumed is not verified again, and another one cannot resume it.
+	var last atomic.Pointer[tls.Config]
+	cfg := made(id.current.Load().pool)
+	last.Store(cfg.Clone())
+	cfg.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		pool := id.current.Load().pool
+		if c := last.Load(); c.ClientCAs == pool {
+			return c, nil
+		}
+		c := made(pool)
+		last.Store(c)
+		return c, nil
+	}
+	return cfg
 }
 
 // PeerTLS dials a peer and makes sure that it is the one of that name, wherever it was dialled. An empty name accepts
@@ -43,12 +74,12 @@ func PeerTLS(id *Identity, name string, protocols ...string) *tls.Config {
 		NextProtos: protocols,
 		ServerName: name,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			return id.current.Load(), nil
+			return id.Certificate(), nil
 		},
 		// A peer is known by its name, not its address: the check below replaces the one of the host name.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
-			if err := verifyPeer(s, id.pool, name, id.now()); err != nil {
+			if err := verifyPeer(s, id.current.Load().pool, name, id.now()); err != nil {
 				return err
 			}
 			if err := id.checkRemoved(s.PeerCertificates); err != nil {
@@ -61,6 +92,13 @@ func PeerTLS(id *Identity, name string, protocols ...string) *tls.Config {
 
 // PinnedTLS dials a peer of a cluster of which only the CA's hash is known.
 func PinnedTLS(caHash string, protocols ...string) *tls.Config {
+	c := pinnedTLS([]string{caHash}, protocols)
+	c.ServerName = pinName(caHash)
+	return c
+}
+
+// pinnedTLS dials a peer whose certificate is from a CA of one of the hashes.
+func pinnedTLS(hashes, protocols []string) *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS13,
 		NextProtos:         protocols,
@@ -72,7 +110,7 @@ func PinnedTLS(caHash string, protocols ...string) *tls.Config {
 				if cert.IsCA {
 					found = Hash(cert)
 				}
-				if cert.IsCA && found == caHash {
+				if cert.IsCA && slices.Contains(hashes, found) {
 					pool.AddCert(cert)
 					return verifyPeer(s, pool, "", time.Now())
 				}
@@ -80,7 +118,7 @@ func PinnedTLS(caHash string, protocols ...string) *tls.Config {
 			if found == "" {
 				return errors.New("the machine at that address does not answer as a Shoal peer: it shows no CA")
 			}
-			return fmt.Errorf("the machine at that address belongs to another cluster: its CA is %s…, the token's %s…", found[:12], short(caHash))
+			return fmt.Errorf("the machine at that address belongs to another cluster: its CA is %s…, the token's %s…", found[:12], short(hashes[0]))
 		},
 	}
 }
@@ -96,7 +134,7 @@ func ClientTLS(ca *x509.Certificate, id *Identity, protocols ...string) *tls.Con
 	pool.AddCert(ca)
 	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, RootCAs: pool}
 	if id != nil {
-		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return id.current.Load(), nil }
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return id.Certificate(), nil }
 	}
 	return c
 }

@@ -67,24 +67,47 @@ func newRootCAs(c Config) loop {
 		}
 	})
 	c.Caches.RootCAs.OnChange(func(old, m *corev1.ConfigMap) { r.queue.Add(client.Key{Name: cmp.Or(m, old).Namespace}) })
-	return newLoop("rootcas", r.queue, 2, r.reconcile)
+	loop := newLoop("rootcas", r.queue, 2, r.reconcile)
+	if c.CAChanged != nil {
+		loop.follow = r.follow
+	}
+	return loop
+}
+
+// follow queues every Namespace whenever the CA may have changed.
+func (r *rootCAs) follow(ctx context.Context) error {
+	if err := r.Caches.WaitSynced(ctx); err != nil {
+		return err
+	}
+	for {
+		changed := r.CAChanged()
+		for _, ns := range r.Caches.Namespaces.List("", nil) {
+			r.queue.Add(client.Key{Name: ns.Name})
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 func (r *rootCAs) reconcile(ctx context.Context, key client.Key) (time.Duration, error) {
 	ns, ok := r.Caches.Namespaces.Get(key)
-	if !ok || ns.DeletionTimestamp != nil || len(r.CA) == 0 {
+	if !ok || ns.DeletionTimestamp != nil || r.CA == nil {
 		return 0, nil
 	}
+	ca := string(r.CA())
 	if _, ok := r.Caches.ServiceAccounts.Get(client.Key{Namespace: ns.Name, Name: defaultAccount}); !ok {
 		return 0, nil // its coming brings us back
 	}
 	is, exists := r.Caches.RootCAs.Get(client.Key{Namespace: ns.Name, Name: api.RootCAName})
-	if exists && is.Data[corev1.ServiceAccountRootCAKey] == string(r.CA) && len(is.Data) == 1 {
+	if exists && is.Data[corev1.ServiceAccountRootCAKey] == ca && len(is.Data) == 1 {
 		return 0, nil
 	}
 	m := &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Namespace: ns.Name, Name: api.RootCAName},
-		Data:       map[string]string{corev1.ServiceAccountRootCAKey: string(r.CA)},
+		Data:       map[string]string{corev1.ServiceAccountRootCAKey: ca},
 	}
 	var err error
 	if exists {

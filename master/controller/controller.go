@@ -35,8 +35,10 @@ type Config struct {
 	Now      func() time.Time // time.Now when nil
 	Log      *slog.Logger     // nil discards
 	Metrics  *client.LoopMetrics
-	// CA is what the API's certificates are signed by, in PEM; every namespace gets it. Nil: none does.
-	CA []byte
+	// CA returns whom the API's certificates are signed by, in PEM; every namespace gets it. CAChanged returns a channel that is closed when that
+	// may have changed; get it before. Nil: no namespace gets any.
+	CA        func() []byte
+	CAChanged func() <-chan struct{}
 	// EvictionGrace is how long a pod without tolerations of its own stays on a Node whose machine is gone, and
 	// AgentGrace how long pods stay on one whose machine answers while its peer does not.
 	EvictionGrace, AgentGrace time.Duration
