@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,7 +24,17 @@ func (c removeCmd) Run(ctx context.Context, g *Globals, std streams) error {
 		return err
 	}
 	name := strings.TrimPrefix(strings.TrimPrefix(c.Peer, "node/"), "nodes/")
-	if !c.Force {
+	list, err := conn.peers(ctx)
+	if err != nil {
+		return err
+	}
+	voted, alive := false, false
+	for _, p := range list.Peers {
+		if p.Name == name {
+			voted, alive = p.Role == api.RoleVoter || p.Role == api.RoleMaster, p.State == api.Alive
+		}
+	}
+	if alive && !c.Force {
 		if err := conn.mayGo(ctx, name); err != nil {
 			return err
 		}
@@ -40,20 +49,15 @@ func (c removeCmd) Run(ctx context.Context, g *Globals, std streams) error {
 			return err
 		}
 	}
-	_, err = fmt.Fprintf(std.out, "%s is removed: its certificate is refused from now on, and what it knew of keys is being changed.\n", name)
-	return err
+	fmt.Fprintf(std.out, "%s is removed: its certificate is refused from now on, and gossip's key and that of Secrets are being changed.\n", name)
+	if voted {
+		fmt.Fprintf(std.out, "It voted, so its disk has the CA's key: if others may have that disk, run shoal rotate ca.\n")
+	}
+	return nil
 }
 
-// mayGo returns why a machine should not go yet: it answers, and has pods that others would have to run.
+// mayGo returns why a machine that answers should not go yet: it has pods that others would have to run.
 func (c *conn) mayGo(ctx context.Context, name string) error {
-	list, err := c.peers(ctx)
-	if err != nil {
-		return err
-	}
-	at := slices.IndexFunc(list.Peers, func(p api.PeerStatus) bool { return p.Name == name })
-	if at < 0 || list.Peers[at].State != api.Alive {
-		return nil
-	}
 	var pods corev1.PodList
 	if err := c.json(ctx, request{method: "GET", path: path(api.Pods, "", ""), query: url.Values{"fieldSelector": {"spec.nodeName=" + name}}}, &pods); err != nil {
 		return err
