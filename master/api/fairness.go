@@ -21,6 +21,9 @@ type Limits struct {
 	// Writes is how many writes are under way, in the log or at the Master: they are agreed in batches, and what is in front of a write in
 	// its batch delays it. Default: 256, and 32.
 	Writes, WritesEach int
+	// Reads is how many reads are under way: those that ask for the newest revision share a round, and all want to compute when it ends. Default:
+	// 256, and 16.
+	Reads, ReadsEach int
 	// Large is how many large answers are made and sent at once; they take memory until slow clients have them. Default: 16, and 2.
 	Large, LargeEach int
 	// Present is how many requests of each sort may be here, waiting or not. Default: 2000.
@@ -31,8 +34,8 @@ type Limits struct {
 
 // gates divide what is scarce fairly. Every request passes seats; what it waits for on the way, it waits for without its seat.
 type gates struct {
-	seats, writes, large *fair.Gate
-	lasting              *fair.Limit
+	seats, writes, reads, large *fair.Gate
+	lasting                     *fair.Limit
 }
 
 // largeFrom is from how many objects on a list is a large answer.
@@ -46,15 +49,22 @@ func newGates(l Limits) *gates {
 	return &gates{
 		seats:   gate(seats, cmp.Or(l.SeatsEach, max(1, seats-1))),
 		writes:  gate(cmp.Or(l.Writes, 256), cmp.Or(l.WritesEach, 32)),
+		reads:   gate(cmp.Or(l.Reads, 256), cmp.Or(l.ReadsEach, 16)),
 		large:   gate(cmp.Or(l.Large, 16), cmp.Or(l.LargeEach, 2)),
 		lasting: fair.NewLimit(cmp.Or(l.LastingEach, 1000)),
 	}
 }
 
 // turns are a request's places at the gates; zero for who is exempt.
-type turns struct{ seat, write, large fair.Seat }
+type turns struct{ seat, way, large fair.Seat }
 
-// withFairness has a request wait for its turn. A write first takes its place among writes, so that what waits has not been read yet.
+// leave gives everything back for what lasts as long as the client wants.
+func (t *turns) leave() {
+	t.seat.Leave()
+	t.way.Leave()
+}
+
+// withFairness has a request wait for its turn: first for a place among those under way, so that what waits has not been read yet.
 func (s *Server) withFairness(next handler) handler {
 	return func(w http.ResponseWriter, r *request) {
 		if r.exempt() {
@@ -70,12 +80,14 @@ func (s *Server) withFairness(next handler) handler {
 			defer s.gates.lasting.GiveBack(f.User)
 		}
 		defer r.turns.large.Leave()
+		way := s.gates.reads
 		if r.forMaster() {
-			defer r.turns.write.Leave()
-			if err := r.turns.write.Enter(r.Context(), s.gates.writes, f); err != nil {
-				s.fail(w, r, crowded(err))
-				return
-			}
+			way = s.gates.writes
+		}
+		defer r.turns.way.Leave()
+		if err := r.turns.way.Enter(r.Context(), way, f); err != nil {
+			s.fail(w, r, crowded(err))
+			return
 		}
 		defer r.turns.seat.Leave()
 		if err := r.turns.seat.Enter(r.Context(), s.gates.seats, f); err != nil {

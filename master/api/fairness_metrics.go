@@ -10,9 +10,9 @@ import (
 // write shows the gates under the names of Kubernetes' API Priority and Fairness; its priority levels are what is scarce here. Users are no
 // labels: there may be any number of them.
 func (g *gates) write(w io.Writer) {
-	levels := []string{"compute", "large", "writes"}
+	levels := []string{"compute", "large", "reads", "writes"}
 	var stats []fair.Stats
-	for _, gate := range []*fair.Gate{g.seats, g.large, g.writes} {
+	for _, gate := range []*fair.Gate{g.seats, g.large, g.reads, g.writes} {
 		stats = append(stats, gate.Stats())
 	}
 	lasting, refused := g.lasting.Stats()

@@ -143,7 +143,7 @@ func TestNobodyComputesWhileTheyWait(t *testing.T) {
 		cancel()
 		log.SetQuorum(true)
 		all.Wait()
-		for _, level := range []string{"compute", "writes", "large"} {
+		for _, level := range []string{"compute", "reads", "writes", "large"} {
 			for _, name := range []string{"executing", "inqueue"} {
 				if got := figure(t, h, fmt.Sprintf("apiserver_flowcontrol_current_%s_requests{priority_level=%q}", name, level)); got != "0" {
 					t.Errorf("%s are %s, %s", got, name, level)

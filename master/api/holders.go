@@ -66,7 +66,7 @@ func (s *Server) atHolder(w http.ResponseWriter, r *request, holder string) bool
 		r.turns.seat.Resume()
 		return false
 	}
-	r.turns.seat.Leave() // there is nothing left to compute
+	r.turns.leave() // there is nothing left to compute, and a watch lasts
 	maps.Copy(w.Header(), resp.Header)
 	w.WriteHeader(resp.StatusCode)
 	answer := http.NewResponseController(w)

@@ -41,7 +41,7 @@ func (s *Server) serveNode(w http.ResponseWriter, r *request) {
 		s.fail(w, r, e)
 		return
 	}
-	r.turns.seat.Leave()
+	r.turns.leave()
 	out, err := http.NewRequestWithContext(r.Context(), r.Method, "https://"+r.Name+path, nil)
 	if err == nil {
 		out.URL.RawQuery = r.URL.RawQuery

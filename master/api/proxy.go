@@ -196,7 +196,7 @@ func (s *Server) proxy(w http.ResponseWriter, r *request, target *url.URL, prefi
 			s.fail(w, r, unreachable("error trying to reach service: %v", err))
 		},
 	}
-	r.turns.seat.Leave()
+	r.turns.leave()
 	p.ServeHTTP(w, r.Request)
 }
 

@@ -54,7 +54,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *request) {
 		s.fail(w, r, registry.Unavailable("this peer cannot reach pods"))
 		return
 	}
-	r.turns.seat.Leave()
+	r.turns.leave()
 	s.cfg.Streams.ServePod(w, r.WithContext(r.context()), pod.Spec.NodeName, pod, r.Subresource)
 }
 

@@ -69,6 +69,7 @@ func (s *Server) streamHead(w http.ResponseWriter, r *request) {
 // stream sends what the watch delivers. It has a seat while it encodes, and none while it waits for changes or for the client.
 func (s *Server) stream(ctx context.Context, w http.ResponseWriter, r *request, from *registry.Watcher) {
 	s.streamHead(w, r)
+	r.turns.way.Leave()
 	r.turns.seat.Linger()
 	headers := true
 	for {
