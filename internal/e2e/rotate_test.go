@@ -16,6 +16,7 @@ import (
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -175,6 +176,47 @@ func TestWhoSleptThroughARotation(t *testing.T) {
 	three.up("--token", strings.TrimSpace(one.shoal("token", "create")))
 	if together(t, all) != id {
 		t.Error("another cluster")
+	}
+}
+
+// TestAnEarlierBuildInTheOverlap starts a peer with an earlier build, which knows of one CA, while there are two: it is a peer like the others until the
+// overlap ends.
+func TestAnEarlierBuildInTheOverlap(t *testing.T) {
+	before := filepath.Join(repo(), "build/before/shoal")
+	c := startLabOf(t, before, 3) // whose configuration it knows
+	admin := filepath.Join(t.TempDir(), "admin")
+	b, err := os.ReadFile(lab.Kubeconfig())
+	must(t, err)
+	must(t, os.WriteFile(admin, b, 0o600))
+	start := func(program, name string) {
+		t.Helper()
+		shoal(t, "lab", "stop", name)
+		if out, err := tryRun(t.Context(), program, "lab", "start", name); err != nil {
+			t.Fatalf("start %s: %v %s", name, err, out)
+		}
+		shoal(t, "wait", "node", name, "--for", "condition=Ready", "--timeout", "60s")
+		c.allVote(t)
+		for _, through := range c.names { // with a certificate of the old CA: the earlier build does not know those of the new
+			at := clientset(t, load(t, admin, through), true).CoreV1().ConfigMaps("default")
+			cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{GenerateName: through + "-"}}
+			if _, err := at.Create(t.Context(), cm, metav1.CreateOptions{}); err != nil {
+				t.Errorf("%s runs %s, through %s: %v", name, program, through, err)
+			}
+		}
+	}
+	for _, name := range c.names {
+		start(binary(), name)
+	}
+	shoal(t, "rotate", "ca", "--overlap", "1h")
+	name := c.others(master(t))[0]
+	start(before, name)
+	if r, err := rotationAt(t.Context(), c.others(name)[0], "ca"); err != nil || r.Phase != api.RotationOverlap {
+		t.Errorf("%+v %v", r, err)
+	}
+	start(binary(), name)
+	t.Log(shoal(t, "rotate", "ca", "--finish"))
+	for i, through := range c.names {
+		shoal(t, "--peer", through, "create", "namespace", fmt.Sprint("after-", i))
 	}
 }
 

@@ -263,3 +263,31 @@ func TestAMachineJoinsDuringARotation(t *testing.T) {
 		}
 	}, "a", "b", "c")
 }
+
+// TestWhoComesBackInTheOverlap was not waited for, and knows the old CA alone: the others understand it and it them, so it learns of the new.
+func TestWhoComesBackInTheOverlap(t *testing.T) {
+	inABubble(t, asIs, func(t *testing.T, c *peersInABubble) {
+		was := pki.Hash(c.peers["a"].id.CA())
+		away := "c"
+		if c.master().cfg.Name == away {
+			away = "b"
+		}
+		c.kill(away)
+		c.rotate(api.RotateCA, api.RotationRequest{Without: []string{away}, OverlapSeconds: 600})
+		c.until("the new CA signs", c.inPhase(api.RotateCA, phaseOverlap))
+		c.start(away)
+		c.until("it has what the others have", func() bool {
+			p := c.peers[away]
+			return len(p.id.CAs()) == 2 && pki.Hash(p.id.CA()) != was && pki.Hash(p.id.ServerCA()) == was && len(c.hasFallen()) == 0
+		})
+		if err := c.everyoneCallsEveryone(nil); err != nil {
+			t.Error(err)
+		}
+		c.rotate(api.RotateCA, api.RotationRequest{Finish: true})
+		c.until("it is done", c.inPhase(api.RotateCA, api.RotationDone))
+		c.until("everywhere", func() bool { return len(c.peers[away].id.CAs()) == 1 })
+		if err := c.everyoneCallsEveryone(nil); err != nil {
+			t.Error(err)
+		}
+	}, "a", "b", "c")
+}

@@ -57,8 +57,13 @@ func NewCA(clusterID string, now time.Time) (*CA, error) {
 	if err != nil {
 		return nil, err
 	}
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return nil, fmt.Errorf("create the CA certificate: %w", err)
+	}
 	template := &x509.Certificate{
-		Subject:               pkix.Name{CommonName: "shoal-ca", SerialNumber: clusterID},
+		// A name of its own: while a cluster has two, whoever asks for a certificate says by their names which it believes.
+		Subject:               pkix.Name{CommonName: "shoal-ca-" + keyHash(spki)[:12], SerialNumber: clusterID},
 		NotBefore:             now.Add(-backdate),
 		NotAfter:              now.Add(caLife),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature,
@@ -115,21 +120,16 @@ func FindCA(certPEM, keysPEM []byte) (*CA, error) {
 // Chain puts what IssuePeer returned together for NewIdentity: what a peer shows when it calls and, if not nil, when it is called, and the CAs
 // that it should trust.
 func Chain(client, server []byte, trusted []*x509.Certificate) []byte {
-	certs, err := ParseCerts(client)
-	if err != nil {
-		panic(err) // IssuePeer made it
+	if server == nil {
+		server = client
 	}
-	leaf, ca := certs[0], certs[len(certs)-1]
-	all := []*x509.Certificate{leaf}
-	if shown, err := ParseCert(server); err == nil {
-		all = append(all, shown)
+	call, err := ParseCerts(client)
+	shown, serr := ParseCerts(server)
+	if err != nil || serr != nil {
+		panic("a chain that IssuePeer did not make")
 	}
-	for _, other := range trusted {
-		if !other.Equal(ca) {
-			all = append(all, other)
-		}
-	}
-	return encodeCerts(append(all, ca))
+	signed := call[len(call)-1]
+	return encodeCerts(chain(call[0], shown[0], shown[len(shown)-1], append([]*x509.Certificate{signed}, slices.DeleteFunc(slices.Clone(trusted), signed.Equal)...)))
 }
 
 // Cert is the CA's certificate. It is read-only.
@@ -153,13 +153,14 @@ func HashKey(key *ecdsa.PublicKey) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(der)
-	return hex.EncodeToString(sum[:]), nil
+	return keyHash(der), nil
 }
 
 // Hash is the SHA-256 of a certificate's public key (SPKI), in hexadecimal.
-func Hash(cert *x509.Certificate) string {
-	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
+func Hash(cert *x509.Certificate) string { return keyHash(cert.RawSubjectPublicKeyInfo) }
+
+func keyHash(spki []byte) string {
+	sum := sha256.Sum256(spki)
 	return hex.EncodeToString(sum[:])
 }
 

@@ -62,6 +62,6 @@ func ReturnTLS(id *Identity, protocols ...string) *tls.Config {
 		hashes = append(hashes, Hash(ca))
 	}
 	c := pinnedTLS(hashes, protocols)
-	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return id.Certificate(), nil }
+	c.GetClientCertificate = id.certificateFor
 	return c
 }

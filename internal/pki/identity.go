@@ -5,7 +5,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -37,11 +36,11 @@ type Identity struct {
 // NewIdentity joins a key with the chain that IssuePeer (or IssueClient) returned for it, or that ChainPEM did. Whether the chain is valid at
 // this moment is not checked: a clock may be wrong, and an expired certificate is still needed to ask for the next.
 func NewIdentity(key *ecdsa.PrivateKey, chainPEM []byte) (*Identity, error) {
-	leaves, cas, err := parseChain(chainPEM)
+	client, server, cas, err := parseChain(chainPEM)
 	if err != nil {
 		return nil, err
 	}
-	p, err := newPapers(key, leaves, cas)
+	p, err := newPapers(key, client, server, cas)
 	if err != nil {
 		return nil, err
 	}
@@ -97,16 +96,16 @@ func saveFile(path string, data []byte, mode os.FileMode) error {
 // Replace puts new certificates in the place of the old: new connections use them at once. They must be for the same key and
 // user, from CAs that are trusted, and good at this moment. Which CAs are trusted does not change.
 func (i *Identity) Replace(chainPEM []byte) error {
-	leaves, _, err := parseChain(chainPEM)
+	client, server, _, err := parseChain(chainPEM)
 	if err != nil {
 		return err
 	}
 	return i.change(func(old *papers) (*papers, error) {
-		p, err := newPapers(i.key, leaves, old.cas)
+		p, err := newPapers(i.key, client, server, old.cas)
 		if err != nil {
 			return nil, err
 		}
-		for _, leaf := range leaves {
+		for _, leaf := range []*x509.Certificate{client, server} {
 			if leaf.Subject.CommonName != old.client.Leaf.Subject.CommonName {
 				return nil, fmt.Errorf("the new certificate is for %s, not %s", leaf.Subject.CommonName, old.client.Leaf.Subject.CommonName)
 			}
@@ -123,14 +122,14 @@ func (i *Identity) Replace(chainPEM []byte) error {
 // certificate which this peer shows when it calls must be among them; what a CA signed that is not, is not shown any more.
 func (i *Identity) Trust(cas []*x509.Certificate) error {
 	return i.change(func(old *papers) (*papers, error) {
-		return newPapers(i.key, []*x509.Certificate{old.client.Leaf, old.server.Leaf}, cas)
+		return newPapers(i.key, old.client.Leaf, old.server.Leaf, cas)
 	})
 }
 
 // ShowOne makes the certificate that this peer shows when it calls also the one that it shows when it is called.
 func (i *Identity) ShowOne() error {
 	return i.change(func(old *papers) (*papers, error) {
-		return newPapers(i.key, []*x509.Certificate{old.client.Leaf}, old.cas)
+		return newPapers(i.key, old.client.Leaf, old.client.Leaf, old.cas)
 	})
 }
 
@@ -208,28 +207,9 @@ func (i *Identity) CAs() []*x509.Certificate { return i.current.Load().cas }
 // CAPEM is the certificates of CAs as PEM.
 func (i *Identity) CAPEM() []byte { return encodeCerts(i.CAs()) }
 
-// ChainPEM is all certificates, the one that this peer shows when it calls first, and the CA that signed it last: a program that knows of one
+// ChainPEM is all certificates, the one that this peer shows when it is called first, and the CA that signed it last: a program that knows of one
 // certificate and one CA takes those two.
 func (i *Identity) ChainPEM() []byte { return i.current.Load().chainPEM() }
 
 // ClusterID is the cluster that the identity belongs to.
 func (i *Identity) ClusterID() string { return ClusterID(i.CA()) }
-
-// parseChain tells a chain's certificates of this machine from the CAs'; that of the CA which signed the first of them comes first.
-func parseChain(chainPEM []byte) (leaves, cas []*x509.Certificate, err error) {
-	all, err := ParseCerts(chainPEM)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, c := range all {
-		if c.IsCA {
-			cas = append([]*x509.Certificate{c}, cas...)
-		} else {
-			leaves = append(leaves, c)
-		}
-	}
-	if len(all) < 2 || len(leaves) == 0 || all[0].IsCA || !all[len(all)-1].IsCA {
-		return nil, nil, errors.New("a certificate chain must end with the CA's certificate")
-	}
-	return leaves, cas, nil
-}

@@ -70,12 +70,10 @@ func ServerTLS(id *Identity, protocols []string, peerOnly ...string) *tls.Config
 // any peer of the cluster. A handshake with one of another epoch fails with an EpochError.
 func PeerTLS(id *Identity, name string, protocols ...string) *tls.Config {
 	return &tls.Config{
-		MinVersion: tls.VersionTLS13,
-		NextProtos: protocols,
-		ServerName: name,
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			return id.Certificate(), nil
-		},
+		MinVersion:           tls.VersionTLS13,
+		NextProtos:           protocols,
+		ServerName:           name,
+		GetClientCertificate: id.certificateFor,
 		// A peer is known by its name, not its address: the check below replaces the one of the host name.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
@@ -134,7 +132,7 @@ func ClientTLS(ca *x509.Certificate, id *Identity, protocols ...string) *tls.Con
 	pool.AddCert(ca)
 	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, RootCAs: pool}
 	if id != nil {
-		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return id.Certificate(), nil }
+		c.GetClientCertificate = id.certificateFor
 	}
 	return c
 }

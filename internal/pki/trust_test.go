@@ -66,7 +66,7 @@ func TestPeersOfEveryPhaseUnderstandEachOther(t *testing.T) {
 	}
 	for i, p := range phases {
 		for j, q := range phases {
-			near := i-j <= 1 && j-i <= 1
+			near := i-j <= 1 && j-i <= 1 || i < 3 && j < 3 // who was away until the overlap is understood in it
 			err := try(p.make("server"), q.make("client"))
 			if near && err != nil {
 				t.Errorf("a server in %s, a client in %s: %v", p.name, q.name, err)
@@ -202,7 +202,7 @@ func TestPapersSurvive(t *testing.T) {
 			t.Fatal(err)
 		}
 		first, last := certs[0], certs[len(certs)-1]
-		if err := first.CheckSignatureFrom(last); err != nil || !first.Equal(id.Certificate().Leaf) || !last.IsCA {
+		if err := first.CheckSignatureFrom(last); err != nil || !first.Equal(id.ServerCertificate().Leaf) || !last.IsCA {
 			t.Errorf("%s: an older program reads %v", name, err)
 		}
 	}
