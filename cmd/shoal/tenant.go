@@ -43,7 +43,7 @@ type tenantCreateCmd struct {
 	Users    []string `name:"user" placeholder:"NAME" help:"Who administers it. May be repeated."`
 	Groups   []string `name:"group" placeholder:"NAME" help:"Which groups administer it. May be repeated."`
 	Network  string   `enum:"own,open" default:"own" help:"Whom its pods reach, and who reaches them, unless further NetworkPolicies allow more: own (one another) or open (everybody)."`
-	Security string   `enum:"restricted,baseline,privileged" default:"restricted" help:"The Pod Security Standard that its pods are held to: restricted, baseline or privileged."`
+	Security string   `enum:"restricted,baseline,privileged" default:"restricted" help:"The Pod Security Standard that its pods are held to: restricted, baseline or privileged. Of the first two none has NET_RAW."`
 }
 
 // Run makes a namespace, what it may have, what its containers get that ask for nothing, and who administers it.
@@ -111,6 +111,9 @@ func (c tenantCreateCmd) objects() ([]tenantObject, error) {
 	ns, quota, limits, admins := &corev1.Namespace{}, &corev1.ResourceQuota{}, &corev1.LimitRange{}, &rbacv1.RoleBinding{}
 	ns.TypeMeta, ns.ObjectMeta = meta(api.Namespaces, c.Name)
 	ns.Labels["pod-security.kubernetes.io/enforce"] = c.Security
+	if c.Security != "privileged" {
+		ns.Labels[api.NetRawLabel] = api.NetRawDrop
+	}
 	quota.TypeMeta, quota.ObjectMeta = meta(api.ResourceQuotas, tenantPart)
 	quota.Spec.Hard = c.hard()
 	limits.TypeMeta, limits.ObjectMeta = meta(api.LimitRanges, tenantPart)

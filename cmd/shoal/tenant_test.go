@@ -26,7 +26,7 @@ func TestTenantCreate(t *testing.T) {
 		t.Errorf("code %d: %q, %q", code, out, stderr)
 	}
 	for i, want := range []string{
-		`PATCH /api/v1/namespaces/team {"kind":"Namespace","apiVersion":"v1","metadata":{"name":"team","labels":{"pod-security.kubernetes.io/enforce":"restricted","shoal/tenant":"team"}}`,
+		`PATCH /api/v1/namespaces/team {"kind":"Namespace","apiVersion":"v1","metadata":{"name":"team","labels":{"pod-security.kubernetes.io/enforce":"restricted","shoal/net-raw":"drop","shoal/tenant":"team"}}`,
 		`PATCH /apis/networking.k8s.io/v1/namespaces/team/networkpolicies/tenant {"kind":"NetworkPolicy","apiVersion":"networking.k8s.io/v1","metadata":{"name":"tenant","namespace":"team","labels":{"shoal/tenant":"team"}},"spec":{"podSelector":{},"ingress":[{"from":[{"podSelector":{}}]}],"egress":[{"to":[{"podSelector":{}}]}],"policyTypes":["Ingress","Egress"]}`,
 		`PATCH /api/v1/namespaces/team/resourcequotas/tenant {"kind":"ResourceQuota","apiVersion":"v1","metadata":{"name":"tenant","namespace":"team","labels":{"shoal/tenant":"team"}},"spec":{"hard":{"limits.memory":"128Mi","pods":"20","requests.cpu":"4","requests.memory":"128Mi"}}`,
 		`PATCH /api/v1/namespaces/team/limitranges/tenant {"kind":"LimitRange","apiVersion":"v1","metadata":{"name":"tenant","namespace":"team","labels":{"shoal/tenant":"team"}},"spec":{"limits":[{"type":"Container","default":{"memory":"128Mi"},"defaultRequest":{"cpu":"50m","memory":"128Mi"}}]}`,
@@ -39,6 +39,10 @@ func TestTenantCreate(t *testing.T) {
 	got = nil
 	if out, _, _ := cli(t, "", append(at, "tenant", "create", "team", "--network", "open")...); strings.Contains(out, "nobody else") || len(got) < 2 || !strings.Contains(got[1], `"ingress":[{}],"egress":[{}],"policyTypes":["Ingress","Egress"]`) {
 		t.Errorf("open: %s, %v", out, got)
+	}
+	got = nil
+	if cli(t, "", append(at, "tenant", "create", "team", "--security", "privileged")...); len(got) == 0 || strings.Contains(got[0], "net-raw") {
+		t.Errorf("privileged: %v", got)
 	}
 	refused = "/api/v1/namespaces/team/limitranges/tenant"
 	if _, stderr, code = cli(t, "", append(at, "tenant", "create", "team")...); code != exitFailed || !strings.Contains(stderr, "limitrange of tenant team: no\nWhat was made before stays") {

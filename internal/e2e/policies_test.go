@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -125,6 +126,25 @@ func TestNetworkPolicies(t *testing.T) {
 		expect("tenant", errRefused, friends, []string{world})
 		expect("tenant", nil, strangers, []string{world})
 	})
+	t.Run("a tenant's pods send no packets in the name of others", func(t *testing.T) {
+		const netRaw = 13
+		for pod, want := range map[string]bool{"team/friend": false, "team/friend-far": false, "team/web": false, "default/stranger": true, "default/world": true} {
+			ns, name, _ := strings.Cut(pod, "/")
+			for set, caps := range capabilitiesOf(t, ns, name) {
+				if set == "CapBnd" || set == "CapEff" || set == "CapPrm" {
+					if has := caps&(1<<netRaw) != 0; has != want {
+						t.Errorf("%s: NET_RAW is in %s (%x): %v", pod, set, caps, has)
+					}
+				}
+			}
+		}
+		apply(t, callerPod("team", "friend", "peer-1", forever)) // the same again is no change
+		_, err := tryKubectl(t.Context(), "-n", "team", "run", "raw", "--image", "shoal.local/probe:1", "--overrides",
+			`{"spec":{"containers":[{"name":"raw","image":"shoal.local/probe:1","securityContext":{"capabilities":{"add":["NET_RAW"]}}}]}}`)
+		if err == nil || !strings.Contains(err.Error(), "NET_RAW") {
+			t.Errorf("who adds it: %v", err)
+		}
+	})
 	t.Run("who is let in by label and namespace, through a port's name", func(t *testing.T) {
 		apply(t, allowStrangers)
 		expect("no guest", errRefused, strangers, both)
@@ -173,6 +193,25 @@ func TestNetworkPolicies(t *testing.T) {
 		expect("open", nil, append(strangers, friends...), both)
 		expect("open", nil, friends, []string{world})
 	})
+}
+
+// capabilitiesOf returns the sets of capabilities that a program has which is run in a pod.
+func capabilitiesOf(t *testing.T, namespace, name string) map[string]uint64 {
+	t.Helper()
+	sets := map[string]uint64{}
+	out := shoal(t, "-n", namespace, "exec", name, "--", "/app", "rights")
+	for line := range strings.Lines(out) {
+		set, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		n, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+		if err != nil {
+			t.Fatalf("%s/%s: %q: %v", namespace, name, out, err)
+		}
+		sets[set] = n
+	}
+	if len(sets) < 5 {
+		t.Fatalf("%s/%s: %q", namespace, name, out)
+	}
+	return sets
 }
 
 // asking waits for the end of a pod that calls by itself, and returns how often it did, and how often in vain.

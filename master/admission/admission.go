@@ -136,6 +136,7 @@ func New(c Config) Chain {
 		storageInUse{},
 		defaultClass{c.Reader},
 		mutatingWebhooks{c.Reader, calls},
+		netRaw{c.Reader}, // of the containers that webhooks add, too
 		// These only refuse.
 		namespaceLifecycle{c.Reader},
 		limitBounds{c.Reader},

@@ -156,6 +156,32 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// A pod asks for a short name with each of its search path's ends. None of them leads into another namespace, whatever namespaces and Services are called.
+func TestAShortNameStaysInItsNamespace(t *testing.T) {
+	others := append(objects(),
+		sourcetest.Service("team/own", "10.43.0.30", "http:80"),
+		sourcetest.Service("web/web", "10.43.0.31", "http:80"), sourcetest.Service("db/web", "10.43.0.32", "http:80"), sourcetest.Service("svc/web", "10.43.0.33", "http:80"),
+		sourcetest.Service("default/team", "10.43.0.34", "http:80"), sourcetest.Service("default/svc", "10.43.0.35", "http:80"), sourcetest.Service("web/cluster", "10.43.0.36", "http:80"))
+	s := start(t, nil, others...)
+	for name, want := range map[string]string{
+		"own": "10.43.0.30", "web": "", "db": "", "far": "", "near": "", "team": "", "svc": "", "default": "", "cluster": "", "local": "", "pod": "", "db-0": "", "10-244-1-5": "",
+	} {
+		var got []string
+		for _, end := range []string{".team.svc.cluster.local", ".svc.cluster.local", ".cluster.local"} { // as node/resolver.go has them
+			for _, r := range ask(s, name+end, "A").Answer {
+				got = append(got, strings.TrimPrefix(r.String(), r.Header().String()))
+			}
+		}
+		if all := strings.Join(got, ", "); all != want {
+			t.Errorf("a pod of team that asks for %s gets %q, want %q", name, all, want)
+		}
+	}
+	// Who says where is answered.
+	if got := text(ask(s, "web.db.svc.cluster.local", "A")); got != "10.43.0.32" {
+		t.Errorf("web.db: %s", got)
+	}
+}
+
 func TestNothingIsDeniedBeforeTheCopyIsComplete(t *testing.T) {
 	s := New(Config{Source: source.New(source.Config{Client: sourcetest.New()}), Domain: "cluster.local"})
 	if got := text(ask(s, "web.default.svc.cluster.local", "A")); got != "SERVFAIL" {

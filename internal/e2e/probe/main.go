@@ -21,6 +21,7 @@ const usage = `usage: probe serve [PORT]          answers HTTP on TCP PORT (8080
        probe api PATH              asks the cluster's API as client libraries do in pods, and prints the answer
        probe webhook DIR           is an admission webhook on port 8443 with tls.crt and tls.key of DIR: it annotates, and refuses what is labelled deny
        probe say TEXT              prints TEXT every 100 ms
+       probe rights                prints which capabilities it has
        probe exit CODE             ends at once
        probe eat MIB               takes memory and keeps it
        probe sleep                 waits for a signal
@@ -65,6 +66,8 @@ func main() {
 			case <-ctx.Done():
 			}
 		}
+	case "rights":
+		err = rights()
 	case "exit":
 		code, _ := strconv.Atoi(arg(2, "1"))
 		os.Exit(code)
@@ -83,6 +86,17 @@ func main() {
 		fmt.Fprintln(os.Stderr, "probe:", err)
 		os.Exit(1)
 	}
+}
+
+// rights prints the sets of capabilities as the kernel has them, in hexadecimal.
+func rights() error {
+	status, err := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(status)) {
+		if strings.HasPrefix(line, "Cap") {
+			fmt.Print(line)
+		}
+	}
+	return err
 }
 
 func serve(ctx context.Context, port string) error {
