@@ -23,8 +23,9 @@ var ErrTooMany = errors.New("too many requests, please try again later")
 
 // Config is complete when passed to New.
 type Config struct {
-	// Seats is how many are held at once, and Share how many of them by one user, or in one namespace. At least one each.
-	Seats, Share int
+	// Seats is how many are held at once, Share how many of them by one user, or in one namespace (about), and Alone how many by one when nobody else
+	// has been here for a while. At least one; Alone is at least Share.
+	Seats, Share, Alone int
 	// Most is how many requests may be here: waiting, seated, or waiting for something else meanwhile.
 	Most int
 	// Now is a clock that only goes forward. Nil: the machine's.
@@ -42,6 +43,8 @@ type Gate struct {
 	mu       sync.Mutex
 	free     int
 	present  int
+	latest   *account      // the user who came last
+	another  time.Duration // when it last was another one than before; so long ago that it does not matter, at first
 	clock    time.Duration // the account of whom a seat was given to last: who comes back has had at least this
 	accounts map[party]*account
 	sweepAt  int // how many accounts there are when the useless ones are next removed
@@ -68,11 +71,33 @@ type account struct {
 // New returns a gate whose seats are all free.
 func New(c Config) *Gate {
 	c.Seats, c.Share = max(c.Seats, 1), max(c.Share, 1)
+	c.Alone = max(c.Alone, c.Share)
 	if c.Now == nil {
 		begun := time.Now()
 		c.Now = func() time.Duration { return time.Since(begun) }
 	}
-	return &Gate{cfg: c, free: c.Seats, accounts: map[party]*account{}, queues: map[Flow]*queue{}, sweepAt: sweepFrom}
+	return &Gate{another: c.Now() - aloneAfter, cfg: c, free: c.Seats, accounts: map[party]*account{}, queues: map[Flow]*queue{}, sweepAt: sweepFrom}
+}
+
+// aloneAfter is how long nobody else must have been here for a user to be alone.
+const aloneAfter = 10 * time.Second
+
+// noteLocked notes who comes.
+func (g *Gate) noteLocked(user *account) {
+	if g.latest != user {
+		if g.latest != nil {
+			g.another = g.cfg.Now()
+		}
+		g.latest = user
+	}
+}
+
+// shareLocked is how many seats one may hold now.
+func (g *Gate) shareLocked() int {
+	if g.cfg.Alone > g.cfg.Share && g.cfg.Now()-g.another >= aloneAfter {
+		return g.cfg.Alone
+	}
+	return g.cfg.Share
 }
 
 // sweepFrom is from how many accounts on it is worth looking for useless ones.
@@ -102,7 +127,19 @@ func (g *Gate) sweepLocked() {
 
 // roomLocked reports whether s may hold a seat now.
 func (g *Gate) roomLocked(s *Seat) bool {
-	return g.free > 0 && s.user.held < g.cfg.Share && (s.space == nil || s.space.held < g.cfg.Share)
+	return g.free > 0 && within(g.shareLocked(), s.user, s.space)
+}
+
+// within reports whether a user in a namespace may have one more. Who has none may have one although others have the namespace's share, unless they are
+// many: slow clients of one user must not shut a namespace for its owner.
+func within(share int, user, space *account) bool {
+	switch {
+	case user.held >= share:
+		return false
+	case space == nil || space.held < share:
+		return true
+	}
+	return user.held == 0 && space.held < 2*share
 }
 
 // grantLocked gives s a seat.

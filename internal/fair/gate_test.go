@@ -220,17 +220,61 @@ func TestTheBiggestCrowdIsRefused(t *testing.T) {
 	}
 }
 
-// TestNobodyHasMoreThanTheirShare: of a user who floods, a seat stays free for others.
+// TestNobodyHasMoreThanTheirShare: of what floods, seats stay free for others; and others get one in a namespace of which somebody has the share.
 func TestNobodyHasMoreThanTheirShare(t *testing.T) {
+	for name, c := range map[string]struct {
+		users, held int
+	}{"one user": {1, 3}, "two users of a namespace": {2, 3}, "a hundred": {100, 6}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := fair.New(fair.Config{Seats: 10, Share: 3, Most: 1000})
+				var all sync.WaitGroup
+				seats := make([]fair.Seat, 100)
+				for i := range seats {
+					all.Go(func() {
+						if err := seats[i].Enter(t.Context(), g, fair.Flow{User: fmt.Sprint(i % c.users), Namespace: "his"}); err != nil {
+							t.Error(err)
+						}
+					})
+					synctest.Wait()
+				}
+				if st := g.Stats(); st.Held != c.held || st.Waiting != 100-c.held {
+					t.Errorf("%+v", st)
+				}
+				for i := range seats {
+					seats[i].Leave()
+				}
+				all.Wait()
+			})
+		})
+	}
+}
+
+// TestAloneOneMayHaveMore: but only until somebody else comes, and again when they have not come for a while.
+func TestAloneOneMayHaveMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := fair.New(fair.Config{Seats: 4, Share: 3, Most: 1000})
+		g := fair.New(fair.Config{Seats: 8, Share: 2, Alone: 6, Most: 1000})
 		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
 		var all sync.WaitGroup
-		flood(ctx, &all, g, 100, func(c, _ int) fair.Flow { return fair.Flow{User: fmt.Sprint(c), Namespace: "his"} })
-		synctest.Wait()
-		if st := g.Stats(); st.Held != 3 || st.Waiting != 97 {
-			t.Errorf("%+v", st)
+		flood(ctx, &all, g, 100, func(int, int) fair.Flow { return fair.Flow{User: "loud", Namespace: "his"} })
+		held := func(want int, when string) {
+			t.Helper()
+			synctest.Wait()
+			if st := g.Stats(); st.Held != want {
+				t.Errorf("%s: %+v", when, st)
+			}
 		}
+		held(6, "alone")
+		var s fair.Seat
+		if err := s.Enter(t.Context(), g, fair.Flow{User: "quiet"}); err != nil {
+			t.Fatal(err)
+		}
+		s.Leave()
+		time.Sleep(2*turn + turn/2)
+		held(2, "with another one")
+		time.Sleep(11 * time.Second)
+		held(6, "alone again")
 		stop()
 		all.Wait()
 	})

@@ -81,8 +81,9 @@ func (g *Gate) removeLocked(s *Seat) {
 // nextLocked returns the queue whose turn it is; nil when nobody waits, or only those who have their share.
 func (g *Gate) nextLocked() *queue {
 	var best *queue
+	share := g.shareLocked()
 	for _, q := range g.order {
-		if q.user.held < g.cfg.Share && (q.space == nil || q.space.held < g.cfg.Share) && (best == nil || q.beforeThat(best)) {
+		if within(share, q.user, q.space) && (best == nil || q.beforeThat(best)) {
 			best = q
 		}
 	}

@@ -41,6 +41,7 @@ func (s *Seat) Enter(ctx context.Context, g *Gate, f Flow) error {
 	if f.Namespace != "" {
 		s.space = g.accountLocked(party{namespace: true, name: f.Namespace})
 	}
+	g.noteLocked(s.user)
 	s.referLocked(1)
 	s.countLocked(1)
 	if g.present > g.cfg.Most {

@@ -144,6 +144,7 @@ func TestSeatsAreNeverLost(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 1))
 			c := fair.Config{Seats: 1 + rnd.IntN(4), Most: 20 + rnd.IntN(40)}
 			c.Share = 1 + rnd.IntN(c.Seats)
+			c.Alone = c.Share + rnd.IntN(2)
 			m := &model{t: t, c: c, g: fair.New(c)}
 			var all sync.WaitGroup
 			for i := range 60 {
@@ -184,7 +185,7 @@ func (m *model) add(user, n int) {
 	defer m.mu.Unlock()
 	m.all += n
 	m.users[user] += n
-	if m.all > m.c.Seats || m.users[user] > m.c.Share {
+	if m.all > m.c.Seats || m.users[user] > m.c.Alone {
 		m.t.Errorf("%+v: %d compute, %d of user %d", m.c, m.all, m.users[user], user)
 	}
 }

@@ -106,12 +106,13 @@ func pathCells() (all []cell) {
 		"/", "/api", "/api/v1", "/apis", "/apis/apps/v1", "/openapi/v2", "/openapi/v3", "/version", "/healthz", "/healthz/ping", "/livez", "/livez/ping", "/readyz", "/readyz/ping",
 		"/metrics", "/.well-known/openid-configuration", "/openid/v1/jwks", "/stats/summary", "/logs/", "/debug/pprof/",
 		"/shoal/v1/peers", "/shoal/v1/tokens", "/shoal/v1/backup", "/shoal/v1/pprof/cmdline", "/shoal/v1/peers/nobody/images", "/shoal/v1/history?version=v1&resource=secrets&namespace=mine&name=used",
-		"/shoal/v1/who-can?verb=get&resource=pods", "/shoal/v1/nothing",
+		"/shoal/v1/who-can?verb=get&resource=pods", "/shoal/v1/rotations/gossip", "/shoal/v1/rotations/ca", "/shoal/v1/rotations/secrets", "/shoal/v1/nothing",
 	} {
 		what, _, _ := strings.Cut(path, "?")
 		all = append(all, cell{scope: byPath, verb: "get", what: what, method: "GET", path: path}, cell{scope: byPath, verb: "post", what: what, method: "POST", path: path, kind: "application/json", body: "{"})
 	}
 	return append(all, cell{scope: byPath, verb: "post", what: "/shoal/v1/restore", method: "POST", path: "/shoal/v1/restore", body: "x"},
+		cell{scope: byPath, verb: "delete", what: "/shoal/v1/peers/nobody", method: "DELETE", path: "/shoal/v1/peers/nobody"},
 		cell{scope: byPath, verb: "post", what: "/shoal/v1/peers/nobody/images/pull", method: "POST", path: "/shoal/v1/peers/nobody/images/pull", body: "{"})
 }
 

@@ -46,11 +46,20 @@ func (s *Server) writeBody(w http.ResponseWriter, r *request, media string, code
 	}
 }
 
+// zippers are reused because each has 800 KiB: what a flood of lists leaves to be collected delays everybody.
+var zippers = sync.Pool{New: func() any {
+	zw, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed) // fails only for an unknown level
+	return zw
+}}
+
+// part is how much is compressed, and sent, at once.
+const part = 32 << 10
+
 // compress sends body in parts: it is long work, between which others get their turn, and so they do while the client takes what there is.
 func (s *Server) compress(w http.ResponseWriter, r *request, body []byte) {
-	const part = 64 << 10
-	out := bufio.NewWriterSize(yielding{w, r}, part)
-	zw, _ := gzip.NewWriterLevel(out, gzip.BestSpeed) // fails only for an unknown level
+	out, zw := bufio.NewWriterSize(yielding{w, r}, part), zippers.Get().(*gzip.Writer)
+	defer zippers.Put(zw)
+	zw.Reset(out)
 	for b := range slices.Chunk(body, part) {
 		if _, err := zw.Write(b); err != nil {
 			return

@@ -14,16 +14,15 @@ import (
 	"shoal/master/auth"
 )
 
-// Limits are how much of what is scarce there is, and how much of it one user or namespace may have at once. Zero means the default.
+// Limits are how much of what is scarce there is, and how much of it one user or namespace may have at once (Each). Zero means the default, which grows
+// with the machine; then who is alone may have more, but for large answers.
 type Limits struct {
-	// Seats is how many requests compute at once. Default: as many as can; all but one of them for one user or namespace.
+	// Seats is how many requests compute at once. Default: as many as can; all but one of them for each.
 	Seats, SeatsEach int
-	// Writes is how many writes are under way, in the log or at the Master: they are agreed in batches, and what is in front of a write in
-	// its batch delays it. Default: 256, and 32.
+	// Reads is how many reads are under way: those that ask for the newest revision share a round, and all want to compute when it ends. Writes
+	// are agreed in batches, and what is in front of a write in its batch delays it. Default for each: 2 and 4 for a core.
+	Reads, ReadsEach   int
 	Writes, WritesEach int
-	// Reads is how many reads are under way: those that ask for the newest revision share a round, and all want to compute when it ends. Default:
-	// 256, and 16.
-	Reads, ReadsEach int
 	// Large is how many large answers are made and sent at once; they take memory until slow clients have them. Default: 16, and 2.
 	Large, LargeEach int
 	// Present is how many requests of each sort may be here, waiting or not. Default: 2000.
@@ -42,15 +41,19 @@ type gates struct {
 const largeFrom = 500
 
 func newGates(l Limits) *gates {
-	seats := cmp.Or(l.Seats, runtime.GOMAXPROCS(0))
-	gate := func(all, each int) *fair.Gate {
-		return fair.New(fair.Config{Seats: all, Share: each, Most: cmp.Or(l.Present, 2000)})
+	cores := runtime.GOMAXPROCS(0)
+	seats := cmp.Or(l.Seats, cores)
+	gate := func(all, each, each0, alone int) *fair.Gate {
+		if each != 0 {
+			alone = each
+		}
+		return fair.New(fair.Config{Seats: all, Share: cmp.Or(each, each0), Alone: alone, Most: cmp.Or(l.Present, 2000)})
 	}
 	return &gates{
-		seats:   gate(seats, cmp.Or(l.SeatsEach, max(1, seats-1))),
-		writes:  gate(cmp.Or(l.Writes, 256), cmp.Or(l.WritesEach, 32)),
-		reads:   gate(cmp.Or(l.Reads, 256), cmp.Or(l.ReadsEach, 16)),
-		large:   gate(cmp.Or(l.Large, 16), cmp.Or(l.LargeEach, 2)),
+		seats:   gate(seats, l.SeatsEach, max(1, seats-1), seats),
+		reads:   gate(cmp.Or(l.Reads, 256*cores), l.ReadsEach, 2*cores, 32*cores),
+		writes:  gate(cmp.Or(l.Writes, 128*cores), l.WritesEach, 4*cores, 32*cores),
+		large:   gate(cmp.Or(l.Large, 16), l.LargeEach, 2, 2),
 		lasting: fair.NewLimit(cmp.Or(l.LastingEach, 1000)),
 	}
 }
