@@ -163,7 +163,7 @@ func (d *decider) decisions(s *subject) []bool {
 			c := &d.table[i]
 			code, err := d.ask(ctx, s, c)
 			if err != nil || code == http.StatusServiceUnavailable || code == http.StatusTemporaryRedirect {
-				return fmt.Errorf("%s asks %s to %s %s (%s): %d, %w", s.name, d.p.cfg.Name, c.verb, c.what, c.path, code, err)
+				return fmt.Errorf("%s asks %s to %s %s (%s): %d, %v", s.name, d.p.cfg.Name, c.verb, c.what, c.path, code, err)
 			}
 			out[i] = code != http.StatusUnauthorized && code != http.StatusForbidden
 			return nil

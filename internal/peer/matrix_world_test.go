@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -176,7 +175,7 @@ func (w *matrixWorld) clients(p *Peer) map[string]*http.Client {
 	all := map[string]*http.Client{}
 	for _, s := range w.subjects {
 		all[s.name] = &http.Client{
-			Transport:     &http2.Transport{TLSClientConfig: p.clientTLS(s.certs...)},
+			Transport:     &http.Transport{TLSClientConfig: p.clientTLS(s.certs...), ForceAttemptHTTP2: true},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
 		w.t.Cleanup(all[s.name].CloseIdleConnections)
