@@ -27,7 +27,7 @@ demo: deps build images ## start three peers in the lab, run the guestbook, sign
 
 test: deps unit cluster e2e ## run every test
 
-RACING := consensus gossip internal/client internal/testcluster
+RACING := consensus gossip internal/client internal/fair internal/peer internal/testcluster
 
 unit: ## pure and package tests
 	$(GO) test $$($(GO) list ./... | grep -vE '^shoal/($(subst $() ,|,$(RACING)))(/|$$)')

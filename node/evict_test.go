@@ -1,9 +1,11 @@
 package node
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,25 +17,37 @@ import (
 	"shoal/node/runtime"
 )
 
+// stock is what a machine says that it has. Safe for concurrent use.
+type stock struct {
+	mu  sync.Mutex
+	all map[pressure.Resource]pressure.Level
+}
+
+func (s *stock) set(r pressure.Resource, available int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all[r] = pressure.Level{Available: available, Capacity: 1000}
+}
+
+func (s *stock) now(string) map[pressure.Resource]pressure.Level {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.all)
+}
+
 // short makes the machine watch what it has, and say how much that is.
-func (w *world) short() map[pressure.Resource]*pressure.Level {
-	all := map[pressure.Resource]*pressure.Level{}
+func (w *world) short() *stock {
+	have := &stock{all: map[pressure.Resource]pressure.Level{}}
 	for _, r := range pressure.All() {
-		all[r] = &pressure.Level{Available: 500, Capacity: 1000}
+		have.set(r, 500)
 	}
 	w.config = func(c *Config) {
 		c.Thresholds = pressure.Thresholds{pressure.Memory: {Amount: 100}, pressure.Disk: {Share: 0.1}, pressure.Inodes: {Share: 0.1}, pressure.PIDs: {Share: 0.1}}
-		c.Levels = func(string) map[pressure.Resource]pressure.Level {
-			out := map[pressure.Resource]pressure.Level{}
-			for r, l := range all {
-				out[r] = *l
-			}
-			return out
-		}
+		c.Levels = have.now
 	}
 	w.halt()
 	w.start()
-	return all
+	return have
 }
 
 // until lets time pass until is.
@@ -75,7 +89,7 @@ func TestAMachineShortOfMemoryEndsOnePodAfterTheOther(t *testing.T) {
 		w.runtime.SetStats(first.UID, runtime.Stats{Memory: 500})
 		w.runtime.SetStats(second.UID, runtime.Stats{Memory: 400})
 		w.pass(lookEvery)
-		have[pressure.Memory].Available = 50
+		have.set(pressure.Memory, 50)
 		w.until(func() bool { return w.get("first").Status.Phase == corev1.PodFailed })
 		p := w.get("first")
 		if p.Status.Phase != corev1.PodFailed || p.Status.Reason != "Evicted" || !strings.HasPrefix(p.Status.Message, "The node was low on resource: memory.") {
@@ -90,7 +104,7 @@ func TestAMachineShortOfMemoryEndsOnePodAfterTheOther(t *testing.T) {
 		}
 		w.pod("late", nil)
 		w.until(func() bool { return w.get("second").Status.Phase == corev1.PodFailed }) // the first was not enough
-		have[pressure.Memory].Available = 500
+		have.set(pressure.Memory, 500)
 		w.until(func() bool { return w.get("late").Status.Phase == corev1.PodFailed })
 		if p := w.get("late"); p.Status.Reason != "Evicted" || !strings.Contains(p.Status.Message, "MemoryPressure") {
 			t.Errorf("a pod that asks for no memory came: %s", brief(p))
@@ -132,7 +146,7 @@ func TestAFullDiskIsFreedOfImagesBeforeOfPods(t *testing.T) {
 			}
 			return strings.Join(out, ",")
 		}
-		have[pressure.Disk].Available = 140 // 86 % used: images go, pods do not
+		have.set(pressure.Disk, 140) // 86 % used: images go, pods do not
 		w.pass(imagesMinAge - lookEvery)
 		if names() != "app,by hand,unused" {
 			t.Errorf("images at first: %s", names())
@@ -142,7 +156,7 @@ func TestAFullDiskIsFreedOfImagesBeforeOfPods(t *testing.T) {
 			t.Errorf("images then: %s", names())
 		}
 		w.wantRunning("a")
-		have[pressure.Disk].Available = 90
+		have.set(pressure.Disk, 90)
 		w.pass(lookEvery)
 		if p := w.get("a"); p.Status.Reason != "Evicted" || w.condition(corev1.NodeDiskPressure) != corev1.ConditionTrue {
 			t.Errorf("status: %s", brief(p))
@@ -241,9 +255,9 @@ func TestNoPodGoesWhereImagesAreEnough(t *testing.T) {
 		p := w.pod("a", nil)
 		w.settle()
 		w.runtime.Wrote(p.UID, "c", runtime.Disk{Bytes: 10})
-		have[pressure.Disk].Available = 190
+		have.set(pressure.Disk, 190)
 		w.pass(lookEvery)
-		have[pressure.Disk].Available = 90
+		have.set(pressure.Disk, 90)
 		w.pass(2 * lookEvery)
 		w.wantRunning("a")
 		if got := w.condition(corev1.NodeDiskPressure); got != corev1.ConditionFalse {
