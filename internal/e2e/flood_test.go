@@ -30,7 +30,7 @@ import (
 // TestFloodsLeaveOthersAlone measures what a tenant gets and creates, with one client and pauses, alone and while another tenant floods the same peer from
 // 128 connections. The flood's clients stand for other machines: they are another process, which runs only where nothing else would. How far that is true
 // here, a process shows that asks nobody and only computes ("spin"). FLOOD_TIME says for how long each is measured, FLOOD_CONNECTIONS from how many
-// connections, FLOOD_KINDS what the floods ask for: gets, creates, lists, all of these.
+// connections, FLOOD_KINDS what the floods ask for: gets, creates, lists, all of them.
 func TestFloodsLeaveOthersAlone(t *testing.T) {
 	span, err := time.ParseDuration(cmp.Or(os.Getenv("FLOOD_TIME"), "3s"))
 	if err != nil {

@@ -194,3 +194,36 @@ func FuzzOpenSecret(f *testing.F) {
 		}
 	})
 }
+
+// What a Secret costs more than a ConfigMap, on its way in and on its way out.
+func BenchmarkSecrets(b *testing.B) {
+	r, err := pki.NewRing()
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := &corev1.Secret{Data: map[string][]byte{"a": bytes.Repeat([]byte("x"), 1000)}}
+	value, err := s.Marshal()
+	if err != nil {
+		b.Fatal(err)
+	}
+	sealed, err := sealSecret(r, place, value)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("seal", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := sealSecret(r, place, value); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("open", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, _, err := openSecret(r, place, sealed); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
