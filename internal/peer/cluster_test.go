@@ -226,7 +226,7 @@ func (c *peersInABubble) kill(name string) {
 		_ = line.Close()
 	}
 	p.lines.Unlock()
-	if err := <-p.ended; err != nil && !errors.Is(err, context.Canceled) {
+	if err := <-p.ended; err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, errRemoved) {
 		c.t.Errorf("%s ended with %v", name, err)
 	}
 	must(c.t, p.dir.Close())

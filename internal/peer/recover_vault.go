@@ -1,8 +1,6 @@
 package peer
 
 import (
-	"strings"
-
 	"shoal/consensus/store"
 	"shoal/internal/pki"
 )
@@ -66,9 +64,7 @@ func (p *Peer) forgetSecrets(s *store.Store, lost []store.Key) ([]store.Op, erro
 		ops = append(ops, store.Op{Key: copied.Key, Delete: true})
 	}
 	for _, key := range lost {
-		if strings.HasPrefix(string(key), string(secretsPrefix)) {
-			ops = append(ops, store.Op{Key: key, Delete: true})
-		}
+		ops = append(ops, store.Op{Key: key, Delete: true})
 	}
 	return ops, nil
 }

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -76,15 +77,19 @@ func (p *Peer) replaceRing(ctx context.Context, ring *pki.Ring) error {
 	for _, op := range t.Ops {
 		given[op.Key] = true
 	}
-	t.Compares = []store.Compare{{Key: own}}
+	if !given[own] {
+		return fmt.Errorf("%s has no vote, or has been removed: it does not change the keys of Secrets", p.memory.Name)
+	}
+	mine := store.Compare{Key: own}
 	for _, kv := range page.KVs {
 		if kv.Key == own {
-			t.Compares[0].Mod = kv.Mod
+			mine.Mod = kv.Mod
 		}
 		if !given[kv.Key] {
 			t.Ops = append(t.Ops, store.Op{Key: kv.Key, Delete: true})
 		}
 	}
+	t.Compares = append(t.Compares, mine)
 	return p.proposeRing(ctx, t)
 }
 

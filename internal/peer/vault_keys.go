@@ -81,7 +81,8 @@ func (p *Peer) proposeRing(ctx context.Context, t store.Txn) error {
 	return err
 }
 
-// ringFor returns what stores a copy of the ring for each of the peers named that has been let in.
+// ringFor returns what stores a copy of the ring for each of the peers named that is let in, and still is then. Others get none: a machine that is being
+// removed votes for a moment longer.
 func (p *Peer) ringFor(ring *pki.Ring, names []string) (store.Txn, error) {
 	var t store.Txn
 	plain, err := ring.Marshal()
@@ -89,9 +90,12 @@ func (p *Peer) ringFor(ring *pki.Ring, names []string) (store.Txn, error) {
 		return t, err
 	}
 	for _, name := range names {
-		record, _, ok, err := read[peerRecord](p.raft, peerPrefix+store.Key(name))
-		if err != nil || !ok {
+		record, rev, ok, err := read[peerRecord](p.raft, peerPrefix+store.Key(name))
+		if err != nil {
 			return t, err
+		}
+		if !ok {
+			continue
 		}
 		pub, err := record.publicKey()
 		if err != nil {
@@ -101,6 +105,7 @@ func (p *Peer) ringFor(ring *pki.Ring, names []string) (store.Txn, error) {
 		if err != nil {
 			return t, err
 		}
+		t.Compares = append(t.Compares, store.Compare{Key: peerPrefix + store.Key(name), Mod: rev})
 		t.Ops = append(t.Ops, store.Op{Key: vaultPrefix + store.Key(name), Value: blob})
 	}
 	return t, nil
