@@ -71,22 +71,13 @@ func (p *Peer) reseal(t *rotationTxn, certs ...[]byte) error {
 		had[kv.Key] = kv.Mod
 	}
 	for _, name := range p.raft.Status().Voters {
-		key := sealPrefix + store.Key(name)
-		record, rev, ok, err := read[peerRecord](p.raft, peerPrefix+store.Key(name))
+		op, is, ok, err := copyFor(p.raft, sealPrefix, caPurpose, string(name), keys)
 		if err != nil || !ok {
-			return errors.Join(err, fmt.Errorf("voter %s has no record yet", name))
+			return errors.Join(err, fmt.Errorf("voter %s has no record", name))
 		}
-		pub, err := record.publicKey()
-		if err != nil {
-			return err
-		}
-		blob, err := pki.Seal(pub, caPurpose, keys)
-		if err != nil {
-			return err
-		}
-		t.txn.Compares = append(t.txn.Compares, store.Compare{Key: key, Mod: had[key]}, store.Compare{Key: peerPrefix + store.Key(name), Mod: rev})
-		t.txn.Ops = append(t.txn.Ops, store.Op{Key: key, Value: blob})
-		delete(had, key)
+		t.txn.Compares = append(t.txn.Compares, store.Compare{Key: op.Key, Mod: had[op.Key]}, is)
+		t.txn.Ops = append(t.txn.Ops, op)
+		delete(had, op.Key)
 	}
 	for key, rev := range had {
 		t.txn.Compares = append(t.txn.Compares, store.Compare{Key: key, Mod: rev})

@@ -107,6 +107,21 @@ func put(key store.Key, record any) (store.Op, error) {
 	return store.Op{Key: key, Value: b}, err
 }
 
+// copyFor is what stores a copy of something secret for one peer, sealed to it. ok is false when the peer has not been let in, or was removed; what is
+// to compare makes sure that this is so still.
+func copyFor(l log, prefix store.Key, purpose, name string, secret []byte) (op store.Op, is store.Compare, ok bool, err error) {
+	record, rev, ok, err := read[peerRecord](l, peerPrefix+store.Key(name))
+	if err != nil || !ok {
+		return op, is, false, err
+	}
+	pub, err := record.publicKey()
+	if err != nil {
+		return op, is, false, err
+	}
+	blob, err := pki.Seal(pub, purpose, secret)
+	return store.Op{Key: prefix + store.Key(name), Value: blob}, store.Compare{Key: peerPrefix + store.Key(name), Mod: rev}, err == nil, err
+}
+
 // sealCA seals the CA's key, and another one while the CA is rotated, to every given peer that has no copy yet. It fails if something that it
 // is to compare has changed.
 func sealCA(ctx context.Context, l log, pem []byte, peers []string, meanwhile ...store.Compare) error {
@@ -118,25 +133,14 @@ func sealCA(ctx context.Context, l log, pem []byte, peers []string, meanwhile ..
 			}
 			continue
 		}
-		record, rev, ok, err := read[peerRecord](l, peerPrefix+store.Key(name))
+		op, is, ok, err := copyFor(l, sealPrefix, caPurpose, name, pem)
 		if err != nil {
 			return err
 		}
 		if !ok {
 			continue
 		}
-		pub, err := record.publicKey()
-		if err != nil {
-			return err
-		}
-		blob, err := pki.Seal(pub, caPurpose, pem)
-		if err != nil {
-			return err
-		}
-		txn := store.Txn{
-			Compares: append(slices.Clone(meanwhile), store.Compare{Key: key}, store.Compare{Key: peerPrefix + store.Key(name), Mod: rev}),
-			Ops:      []store.Op{{Key: key, Value: blob}},
-		}
+		txn := store.Txn{Compares: append(slices.Clone(meanwhile), store.Compare{Key: key}, is), Ops: []store.Op{op}}
 		res, err := l.Propose(ctx, txn)
 		if err != nil {
 			return fmt.Errorf("store the CA key for %s: %w", name, err)

@@ -90,23 +90,13 @@ func (p *Peer) ringFor(ring *pki.Ring, names []string) (store.Txn, error) {
 		return t, err
 	}
 	for _, name := range names {
-		record, rev, ok, err := read[peerRecord](p.raft, peerPrefix+store.Key(name))
+		op, is, ok, err := copyFor(p.raft, vaultPrefix, vaultPurpose, name, plain)
 		if err != nil {
 			return t, err
 		}
-		if !ok {
-			continue
+		if ok {
+			t.Compares, t.Ops = append(t.Compares, is), append(t.Ops, op)
 		}
-		pub, err := record.publicKey()
-		if err != nil {
-			return t, err
-		}
-		blob, err := pki.Seal(pub, vaultPurpose, plain)
-		if err != nil {
-			return t, err
-		}
-		t.Compares = append(t.Compares, store.Compare{Key: peerPrefix + store.Key(name), Mod: rev})
-		t.Ops = append(t.Ops, store.Op{Key: vaultPrefix + store.Key(name), Value: blob})
 	}
 	return t, nil
 }
