@@ -47,12 +47,15 @@ func (p *Peer) sealFounderRing(ctx context.Context) error {
 	if err != nil || ring == nil {
 		return err
 	}
-	if _, ok, err := p.raft.Store().Get(vaultPrefix+store.Key(p.memory.Name), 0); err != nil {
-		return err
-	} else if !ok {
-		if err := p.giveRing(ctx, ring, []string{p.memory.Name}); err != nil {
-			return err
+	own := vaultPrefix + store.Key(p.memory.Name)
+	_, ok, err := p.raft.Store().Get(own, 0)
+	if err == nil && !ok {
+		if err = p.giveRing(ctx, ring, []string{p.memory.Name}); err == nil {
+			_, ok, err = p.raft.Store().Get(own, 0)
 		}
+	}
+	if err != nil || !ok { // the file is all there is
+		return errors.Join(err, fmt.Errorf("%s has no copy of the keys of Secrets in the store", p.memory.Name))
 	}
 	return os.Remove(p.vaultKeyFile())
 }
